@@ -1,0 +1,1 @@
+"""Asterisk's REST interface: typed events, one socket for events and requests, small handles."""

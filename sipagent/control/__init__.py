@@ -1,0 +1,1 @@
+"""The control process: supervises the workers, serves the API, keeps the live calls."""

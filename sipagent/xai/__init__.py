@@ -1,0 +1,1 @@
+"""xAI's realtime voice wire: events, the session's rules, the socket."""
