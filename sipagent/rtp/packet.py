@@ -87,4 +87,5 @@ def parse(data: bytes | bytearray | memoryview) -> RtpPacket | None:
         end -= data[-1]
     if start > end:
         return None
-    return RtpPacket(second & 0x7F, sequence_number, timestamp, ssrc, bytes(data[start:end]), bool(second & _MARKER), csrc)
+    payload, marker = bytes(data[start:end]), bool(second & _MARKER)
+    return RtpPacket(second & 0x7F, sequence_number, timestamp, ssrc, payload, marker, csrc)

@@ -1,0 +1,248 @@
+"""One socket to Asterisk: events in, REST requests out over the same socket, reconnection with resync.
+
+The application dials Asterisk (``/ari/events?app=NAME``); while the socket is up `Stasis(NAME)` in the
+dialplan reaches us, while it is down the dialplan goes on at once. Asterisk repeats nothing after a
+reconnection, so the client asks ``GET /channels`` and tells each listener whose channel is gone.
+It refuses to know what a call is: events go to whoever listens to that channel, StasisStart of a
+channel nobody listens to goes to `on_call`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+import structlog
+
+from sipagent.ari import events
+from sipagent.errors import AriRefused, AriUnavailable
+
+log = structlog.get_logger()
+
+REQUEST_TIMEOUT_S = 5.0
+"""Measured answers take 0.1 to 7 ms; an Asterisk that needs seconds is in trouble."""
+CONNECT_TIMEOUT_S = 5.0
+HEARTBEAT_S = 5.0
+"""WebSocket pings: a dead Asterisk host is noticed within two of them."""
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Waits between attempts; the last one repeats. Short: every second away is a second of refused calls."""
+
+OnCall = Callable[[events.StasisStart], None]
+OnOrphan = Callable[[events.Channel], None]
+
+
+class ChannelEvents:
+    """What happens to one channel, in order. Open it before the channel is made and nothing is missed."""
+
+    def __init__(self, channel_id: str) -> None:
+        self.channel_id = channel_id
+        self._queue: asyncio.Queue[events.ChannelEvent] = asyncio.Queue()
+
+    def deliver(self, event: events.ChannelEvent) -> None:
+        """Called by the client."""
+        self._queue.put_nowait(event)
+
+    async def next(self) -> events.ChannelEvent:
+        """The next event of this channel."""
+        return await self._queue.get()
+
+
+class AriClient:
+    """The worker's connection to its Asterisk; `run` owns the socket, `request` may be called by anybody."""
+
+    def __init__(
+        self, *, url: str, app: str, username: str, password: str, on_call: OnCall, on_orphan: OnOrphan
+    ) -> None:
+        self.app = app
+        self.connected = False
+        self.version = ""
+        self.trouble = "not connected yet"
+        """Why `connected` is false, for readyz and the log."""
+        self.counts: Counter[str] = Counter()
+        """Events skipped by type, reconnections, requests that timed out."""
+        self._url = url.rstrip("/") + "/ari"
+        self._auth = aiohttp.BasicAuth(username, password)
+        self._on_call = on_call
+        self._on_orphan = on_orphan
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._listeners: dict[str, ChannelEvents] = {}
+        self._pending: dict[str, asyncio.Future[events.RestResponse]] = {}
+        self._request_ids = itertools.count(1)
+
+    # --- life of the socket
+
+    async def run(self) -> None:
+        """Keep the socket up until cancelled."""
+        async with aiohttp.ClientSession(auth=self._auth) as http:
+            attempts = 0
+            while True:
+                try:
+                    async with http.ws_connect(
+                        self._url + "/events?" + urlencode({"app": self.app}),
+                        heartbeat=HEARTBEAT_S,
+                        compress=0,
+                        max_msg_size=0,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                    ) as socket:
+                        attempts = 0
+                        await self._serve(socket)
+                        self.trouble = "Asterisk closed the events socket"
+                except aiohttp.WSServerHandshakeError as error:
+                    self.trouble = _explain_handshake(error, self._url)
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    self.trouble = f"cannot reach Asterisk at {self._url}: {error or type(error).__name__}"
+                log.warning("ari_disconnected", app=self.app, trouble=self.trouble, attempt=attempts)
+                self.counts["reconnects"] += 1
+                await asyncio.sleep(BACKOFF_S[min(attempts, len(BACKOFF_S) - 1)])
+                attempts += 1
+
+    async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        reader = asyncio.create_task(self._read(socket), name="ari-read")
+        try:
+            info = await self.request("GET", "asterisk/info")
+            self.version = str(info.get("system", {}).get("version", ""))
+            await self._resync()
+            self.connected, self.trouble = True, ""
+            log.info("ari_connected", app=self.app, asterisk=self.version)
+            await reader
+        except AriUnavailable as error:
+            self.trouble = str(error)
+        finally:
+            self.connected, self._socket = False, None
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(AriUnavailable("the events socket closed while a request was under way"))
+            self._pending.clear()
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                self._dispatch(events.parse(message.data))
+            else:
+                self.counts["binary_frames"] += 1
+
+    async def _resync(self) -> None:
+        """Tell listeners whose channel died meanwhile, and report channels of ours that nobody owns."""
+        channels = {c.id: c for c in await self.channels()}
+        for channel_id, listener in list(self._listeners.items()):
+            if channel_id not in channels:
+                listener.deliver(events.StasisEnd(events.Channel(id=channel_id)))
+        for channel in channels.values():
+            owner = channel.dialplan.app_data.split(",", 1)[0]
+            if channel.dialplan.app_name == "Stasis" and owner == self.app and channel.id not in self._listeners:
+                self._on_orphan(channel)
+
+    # --- events
+
+    @contextlib.contextmanager
+    def listen(self, channel_id: str) -> Iterator[ChannelEvents]:
+        """Events of one channel, from now to the end of the block."""
+        listener = self._listeners[channel_id] = ChannelEvents(channel_id)
+        try:
+            yield listener
+        finally:
+            del self._listeners[channel_id]
+
+    def _dispatch(self, event: events.Event | events.Unread) -> None:
+        match event:
+            case events.RestResponse():
+                future = self._pending.pop(event.request_id, None)
+                if future is None or future.done():
+                    self.counts["late_responses"] += 1
+                else:
+                    future.set_result(event)
+            case events.ApplicationReplaced():
+                log.error(
+                    "ari_application_replaced",
+                    app=self.app,
+                    mend="another process registered this application name: is a second sipagent running?",
+                )
+            case events.Unread():
+                self.counts[f"unread:{event.type or 'garbage'}"] += 1
+            case _:
+                if listener := self._listeners.get(event.channel.id):
+                    listener.deliver(event)
+                elif isinstance(event, events.StasisStart):
+                    self._on_call(event)
+
+    # --- requests
+
+    async def request(
+        self,
+        method: str,
+        uri: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Any:
+        """One REST request over the events socket; the decoded JSON body, or {} when there is none.
+
+        Raises AriRefused with Asterisk's own words for a status of 400 or more, AriUnavailable when there
+        is no socket or no answer within `timeout_s`.
+        """
+        return msgspec.json.decode(await self._request(method, uri, query, body, timeout_s) or "{}")
+
+    async def channels(self) -> list[events.Channel]:
+        """Every channel Asterisk has now."""
+        return events.parse_channels(await self._request("GET", "channels", None, None, REQUEST_TIMEOUT_S) or "[]")
+
+    async def _request(
+        self, method: str, uri: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None, timeout_s: float
+    ) -> str:
+        socket = self._socket
+        if socket is None or socket.closed:
+            raise AriUnavailable(f"{method} {uri}: no connection to Asterisk ({self.trouble})")
+        request_id = str(next(self._request_ids))
+        message: dict[str, Any] = {"type": "RESTRequest", "request_id": request_id, "method": method, "uri": uri}
+        if query:
+            message["query_strings"] = [{"name": name, "value": value} for name, value in query.items()]
+        if body is not None:
+            message["content_type"] = "application/json"
+            message["message_body"] = msgspec.json.encode(body).decode()
+        future = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = future
+        try:
+            async with asyncio.timeout(timeout_s):
+                await socket.send_str(msgspec.json.encode(message).decode())
+                response: events.RestResponse = await future
+        except TimeoutError:
+            self.counts["request_timeouts"] += 1
+            raise AriUnavailable(f"{method} {uri}: no answer from Asterisk in {timeout_s:g} s") from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise AriUnavailable(f"{method} {uri}: {error}") from error
+        finally:
+            self._pending.pop(request_id, None)
+        if response.status_code >= 400:
+            raise AriRefused(method, uri, response.status_code, _refusal_text(response))
+        return response.message_body
+
+
+def _refusal_text(response: events.RestResponse) -> str:
+    with contextlib.suppress(msgspec.DecodeError):
+        body = msgspec.json.decode(response.message_body)
+        if isinstance(body, dict) and "message" in body:
+            return str(body["message"])
+    return response.reason_phrase
+
+
+def _explain_handshake(error: aiohttp.WSServerHandshakeError, url: str) -> str:
+    if error.status in {401, 403}:
+        return (
+            f"Asterisk at {url} refused our ARI user or password (HTTP {error.status}): "
+            "compare ari.conf with [asterisk] in sipagent.toml"
+        )
+    if error.status == 404:
+        return f"no ARI at {url} (HTTP 404): is this Asterisk's HTTP port, and are res_ari and res_ari_events loaded?"
+    return f"Asterisk at {url} refused the events socket: HTTP {error.status}"

@@ -1,0 +1,129 @@
+"""Asterisk's JSON into typed events (core: text in, values out).
+
+Only what a call acts on is typed. Everything else Asterisk may send parses to None, and so does
+garbage; the client counts both. Field names are ARI's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+
+class CallerId(msgspec.Struct, frozen=True):
+    """ARI `CallerID`."""
+
+    name: str = ""
+    number: str = ""
+
+
+class DialplanCep(msgspec.Struct, frozen=True):
+    """ARI `DialplanCEP`: where a channel stands in the dialplan."""
+
+    context: str = ""
+    exten: str = ""
+    app_name: str = ""
+    app_data: str = ""
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """ARI `Channel`, the part we read."""
+
+    id: str
+    name: str = ""
+    state: str = ""
+    caller: CallerId = CallerId()
+    dialplan: DialplanCep = DialplanCep()
+    channelvars: dict[str, str] = {}
+
+
+class StasisStart(msgspec.Struct, frozen=True, tag_field="type", tag="StasisStart"):
+    """A channel came to our application."""
+
+    channel: Channel
+    args: list[str] = []
+    application: str = ""
+
+
+class StasisEnd(msgspec.Struct, frozen=True, tag_field="type", tag="StasisEnd"):
+    """A channel left it: hang-up, or moved on. For channels that came by the dialplan this is the last word."""
+
+    channel: Channel
+
+
+class ChannelHangupRequest(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelHangupRequest"):
+    """Somebody wants the channel down; carries the Q.850 cause."""
+
+    channel: Channel
+    cause: int | None = None
+
+
+class ChannelDestroyed(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelDestroyed"):
+    """A channel is gone."""
+
+    channel: Channel
+    cause: int = 0
+    cause_txt: str = ""
+
+
+class ChannelDtmfReceived(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelDtmfReceived"):
+    """A key, reported when it is let go (RFC 4733 never reaches the RTP leg)."""
+
+    channel: Channel
+    digit: Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
+    duration_ms: int = 0
+
+
+class ApplicationReplaced(msgspec.Struct, frozen=True, tag_field="type", tag="ApplicationReplaced"):
+    """Another socket registered our application's name and took our events."""
+
+    application: str = ""
+
+
+class RestResponse(msgspec.Struct, frozen=True, tag_field="type", tag="RESTResponse"):
+    """Answer to a request sent over the events socket."""
+
+    request_id: str
+    status_code: int
+    reason_phrase: str = ""
+    message_body: str = ""
+
+
+ChannelEvent = StasisStart | StasisEnd | ChannelHangupRequest | ChannelDestroyed | ChannelDtmfReceived
+Event = ChannelEvent | ApplicationReplaced | RestResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A message we do not act on: `type` as Asterisk named it, empty for garbage."""
+
+    type: str
+
+
+class _Head(msgspec.Struct):
+    type: str = ""
+
+
+_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def parse(data: str | bytes) -> Event | Unread:
+    """One text frame of the events socket; never raises for what the network may bring."""
+    try:
+        return _EVENT.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            return Unread(_HEAD.decode(data).type)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Unread("")
+
+
+_CHANNELS = msgspec.json.Decoder(list[Channel])
+
+
+def parse_channels(body: str) -> list[Channel]:
+    """The answer of ``GET /channels``."""
+    return _CHANNELS.decode(body)

@@ -1,0 +1,144 @@
+"""Handles: a channel's or a bridge's id together with the client, so a call reads like a call.
+
+We choose every id ourselves, so a listener can stand before the thing exists. Deleting what is already
+gone is not an error: hang-up races with everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from sipagent.ari import events
+from sipagent.ari.client import AriClient
+from sipagent.errors import AriError, AriRefused, AriUnavailable
+
+STASIS_START_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHandle:
+    """One channel."""
+
+    ari: AriClient
+    id: str
+
+    async def ring(self) -> None:
+        """180 Ringing towards the caller."""
+        await self.ari.request("POST", f"channels/{self.id}/ring")
+
+    async def answer(self) -> None:
+        """200 OK."""
+        await self.ari.request("POST", f"channels/{self.id}/answer")
+
+    async def variable(self, name: str) -> str:
+        """A channel variable or dialplan function; empty when unset."""
+        try:
+            answer = await self.ari.request("GET", f"channels/{self.id}/variable", {"variable": name})
+        except AriRefused as error:
+            if error.status == 404:
+                return ""
+            raise
+        return str(answer.get("value", ""))
+
+    async def set_variable(self, name: str, value: str) -> None:
+        """Set a channel variable."""
+        await self.ari.request("POST", f"channels/{self.id}/variable", {"variable": name, "value": value})
+
+    async def continue_in(self, context: str, extension: str = "s") -> None:
+        """Leave the application for the dialplan."""
+        await self.ari.request(
+            "POST", f"channels/{self.id}/continue", {"context": context, "extension": extension, "priority": "1"}
+        )
+
+    async def hang_up(self, cause: int) -> None:
+        """Release the channel with a Q.850 cause; nothing happens when it is gone already."""
+        await _delete(self.ari, f"channels/{self.id}", {"reason_code": str(cause)})
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeHandle:
+    """One mixing bridge."""
+
+    ari: AriClient
+    id: str
+
+    async def add(self, *channels: ChannelHandle) -> None:
+        """Put channels in; with two of them Asterisk forwards packets as they come."""
+        await self.ari.request(
+            "POST", f"bridges/{self.id}/addChannel", {"channel": ",".join(c.id for c in channels)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalMedia:
+    """An ExternalMedia channel and where it listens for our RTP."""
+
+    channel: ChannelHandle
+    address: tuple[str, int]
+
+
+@contextlib.asynccontextmanager
+async def mixing_bridge(ari: AriClient, bridge_id: str) -> AsyncIterator[BridgeHandle]:
+    """A bridge for the length of the block."""
+    await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events"})
+    try:
+        yield BridgeHandle(ari, bridge_id)
+    finally:
+        await _delete(ari, f"bridges/{bridge_id}")
+
+
+@contextlib.asynccontextmanager
+async def external_media(
+    ari: AriClient, channel_id: str, *, host: str, port: int, audio_format: str, variables: Mapping[str, str]
+) -> AsyncIterator[ExternalMedia]:
+    """An ExternalMedia channel that sends its RTP to `host`:`port`, for the length of the block.
+
+    The request answers before the channel is in our application, and adding it to a bridge then is refused
+    with 422: so its StasisStart is awaited.
+    """
+    channel = ChannelHandle(ari, channel_id)
+    with ari.listen(channel_id) as happenings:
+        try:
+            await ari.request(
+                "POST",
+                "channels/externalMedia",
+                {
+                    "channelId": channel_id,
+                    "app": ari.app,
+                    "external_host": f"{host}:{port}",
+                    "format": audio_format,
+                    "encapsulation": "rtp",
+                    "transport": "udp",
+                },
+                {"variables": dict(variables)},
+            )
+            try:
+                async with asyncio.timeout(STASIS_START_TIMEOUT_S):
+                    while not isinstance(await happenings.next(), events.StasisStart):
+                        pass
+            except TimeoutError:
+                raise AriUnavailable(
+                    f"the ExternalMedia channel did not reach {ari.app} in {STASIS_START_TIMEOUT_S:g} s"
+                ) from None
+            address = await channel.variable("UNICASTRTP_LOCAL_ADDRESS")
+            local_port = await channel.variable("UNICASTRTP_LOCAL_PORT")
+            if not (address and local_port.isdigit()):
+                raise AriUnavailable("Asterisk gave no UNICASTRTP_LOCAL_ADDRESS: is chan_rtp.so loaded?")
+            yield ExternalMedia(channel, (address, int(local_port)))
+        finally:
+            await channel.hang_up(16)
+
+
+async def _delete(ari: AriClient, uri: str, query: Mapping[str, str] | None = None) -> None:
+    """DELETE that accepts "not there": the far end may have been faster, or Asterisk may be away."""
+    try:
+        await ari.request("DELETE", uri, query)
+    except AriRefused as error:
+        if error.status not in {404, 409}:
+            raise
+    except AriError:
+        # Asterisk is away: resync or its own restart cleans up; the count is the client's.
+        ari.counts["deletes_unanswered"] += 1

@@ -1,0 +1,124 @@
+"""The HTTP API of the control process: alive, ready, live calls. Problem details as RFC 9457."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from sipagent import __version__
+from sipagent.control.live import Live, LiveCall, LiveWorker
+
+
+class WorkerView(BaseModel):
+    """One worker."""
+
+    worker: int
+    pid: int
+    ready: bool
+    asterisk: str
+    calls: int
+    events_dropped: int
+
+
+class CallView(BaseModel):
+    """One live call. Numbers are whole: the API is for the operator."""
+
+    call_id: str
+    state: str
+    worker: int
+    caller: str
+    called: str
+    agent: str
+    endpoint: str
+    codec: str
+    model: str
+    seconds: float
+    turns: int
+    barge_ins: int
+    last_latency_ms: float | None
+
+
+class Ready(BaseModel):
+    """Whether the node takes calls, and if not, why."""
+
+    ready: bool
+    reasons: list[str]
+    workers: list[WorkerView]
+
+
+class Calls(BaseModel):
+    """Live calls, oldest first."""
+
+    calls: list[CallView]
+
+
+HangUp = Callable[[str], Awaitable[bool]]
+
+
+def build(live: Live, hang_up: HangUp) -> FastAPI:
+    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call."""
+    app = FastAPI(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The control process is alive."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/readyz", responses={503: {"model": Ready}})
+    async def readyz(response: Response) -> Ready:
+        """The node takes calls: every worker is there, with its Asterisk, and none is draining."""
+        reasons = live.why_not_ready()
+        response.status_code = 503 if reasons else 200
+        return Ready(ready=not reasons, reasons=reasons, workers=[_worker(w) for w in live.workers.values()])
+
+    @app.get("/v1/calls")
+    async def calls() -> Calls:
+        """Calls that live now."""
+        return Calls(calls=[_call(call) for call in live.calls.values()])
+
+    @app.delete("/v1/calls/{call_id}", status_code=202, response_model=None)
+    async def delete_call(call_id: str) -> Response:
+        """Hang up a call."""
+        if await hang_up(call_id):
+            return Response(status_code=202)
+        return JSONResponse(
+            {"type": "about:blank", "title": "No such call", "status": 404, "detail": "no live call has this id"},
+            status_code=404,
+            media_type="application/problem+json",
+        )
+
+    return app
+
+
+def _worker(worker: LiveWorker) -> WorkerView:
+    state = worker.state
+    return WorkerView(
+        worker=worker.number,
+        pid=worker.pid,
+        ready=worker.ready,
+        asterisk=state.asterisk_version if state else "",
+        calls=state.calls if state else 0,
+        events_dropped=state.events_dropped if state else 0,
+    )
+
+
+def _call(call: LiveCall) -> CallView:
+    return CallView(
+        call_id=call.call_id,
+        state=call.state,
+        worker=call.worker,
+        caller=call.caller,
+        called=call.called,
+        agent=call.agent,
+        endpoint=call.endpoint,
+        codec=call.codec,
+        model=call.realtime_model,
+        seconds=round(time.time() - call.started_at, 1),
+        turns=call.turns,
+        barge_ins=call.barge_ins,
+        last_latency_ms=call.last_latency_ms,
+    )

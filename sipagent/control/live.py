@@ -1,0 +1,128 @@
+"""What the control process knows of the node now: workers and live calls, built from events (core).
+
+It holds the running calls and the last few that ended, nothing else: history is the records' business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from sipagent import model
+from sipagent.model import CallOutcome
+
+ENDED_KEPT = 100
+
+
+@dataclass(slots=True)
+class LiveCall:
+    """One call as far as it has come."""
+
+    call_id: str
+    worker: int
+    started_at: float
+    caller: str
+    called: str
+    agent: str
+    endpoint: str
+    codec: str
+    state: str = "ringing"
+    realtime_model: str = ""
+    turns: int = 0
+    barge_ins: int = 0
+    last_latency_ms: float | None = None
+    outcome: CallOutcome | None = None
+    transcript: dict[str, model.Transcript] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class LiveWorker:
+    """One worker process as it reports itself; `state` None while it is away."""
+
+    number: int
+    pid: int = 0
+    state: model.WorkerState | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Its Asterisk is there and it takes calls."""
+        return self.state is not None and self.state.asterisk_connected and self.state.accepting
+
+
+class Live:
+    """The node now. `subscribe` hears every event after it has been taken in."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = {number: LiveWorker(number) for number in range(1, workers + 1)}
+        self.calls: dict[str, LiveCall] = {}
+        self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
+        self.counts: Counter[str] = Counter()
+        self._subscribers: list[Callable[[model.CallEvent], None]] = []
+
+    def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
+        """Hear every event; a subscriber only takes note."""
+        self._subscribers.append(subscriber)
+
+    def why_not_ready(self) -> list[str]:
+        """One line for each thing that keeps the node from taking calls; empty when it does."""
+        reasons = []
+        for worker in self.workers.values():
+            if worker.state is None:
+                reasons.append(f"worker {worker.number} is not there")
+            elif not worker.state.asterisk_connected:
+                reasons.append(f"worker {worker.number} has no Asterisk")
+            elif not worker.state.accepting:
+                reasons.append(f"worker {worker.number} is draining")
+        return reasons
+
+    def worker_lost(self, number: int) -> None:
+        """The link of a worker closed: its calls are gone from here."""
+        self.workers[number].state = None
+        for call in [c for c in self.calls.values() if c.worker == number]:
+            self.counts["calls_without_end"] += 1
+            call.state = "lost"
+            self.ended.append(self.calls.pop(call.call_id))
+
+    def take(self, event: model.CallEvent) -> None:
+        """One event, in the order its worker sent it."""
+        if isinstance(event, model.CallStarted):
+            self.calls[event.call_id] = LiveCall(
+                call_id=event.call_id,
+                worker=event.worker,
+                started_at=event.at,
+                caller=event.caller,
+                called=event.called,
+                agent=event.agent,
+                endpoint=event.endpoint,
+                codec=event.codec,
+            )
+        elif call := self.calls.get(event.call_id):
+            self._advance(call, event)
+        else:
+            self.counts["events_of_unknown_calls"] += 1
+        for subscriber in self._subscribers:
+            subscriber(event)
+
+    def _advance(self, call: LiveCall, event: model.CallEvent) -> None:
+        match event:
+            case model.CallAnswered():
+                call.state = "answered"
+            case model.SessionOpened():
+                call.realtime_model = event.model
+            case model.AgentSpoke():
+                if event.latency_ms is not None:
+                    call.turns += 1
+                    call.last_latency_ms = event.latency_ms
+            case model.BargeIn():
+                call.barge_ins += 1
+            case model.Transcript():
+                call.transcript[event.item_id] = event
+            case model.CallEnded():
+                call.state, call.outcome = "ended", event.outcome
+                self.ended.append(self.calls.pop(call.call_id))
+            case model.CallStarted() | model.NoInputStep() | model.RealtimeTrouble():
+                pass
+            case _:
+                assert_never(event)

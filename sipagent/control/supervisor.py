@@ -1,0 +1,70 @@
+"""Keeps the worker processes running: started as children, restarted with backoff, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+log = structlog.get_logger()
+
+BACKOFF_S = (0.2, 1.0, 3.0, 10.0)
+"""Waits before a restart; the last repeats. A worker that ran `STEADY_S` starts again at the first."""
+STEADY_S = 30.0
+STOP_TIMEOUT_S = 4.5
+"""SIGTERM to SIGKILL: a worker tells its calls goodbye within two times its own 2 s."""
+
+
+def worker_command(config: Sequence[str], number: int) -> list[str]:
+    """How a worker is started; `config` are the options that name the configuration."""
+    return [sys.executable, "-m", "sipagent", "worker", str(number), *config]
+
+
+class Supervisor:
+    """The children. `run` until cancelled; cancelling stops them."""
+
+    def __init__(self, workers: int, config: Sequence[str]) -> None:
+        self.restarts = 0
+        self._workers, self._config = workers, config
+
+    async def run(self) -> None:
+        """Keep every worker running."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(1, self._workers + 1):
+                group.create_task(self._keep(number))
+
+    async def _keep(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        quick_deaths = 0
+        while True:
+            started = loop.time()
+            # A group of its own: Ctrl-C reaches us, and we tell the workers in our own order.
+            process = await asyncio.create_subprocess_exec(
+                *worker_command(self._config, number), process_group=0, stdin=asyncio.subprocess.DEVNULL
+            )
+            try:
+                status = await process.wait()
+            except asyncio.CancelledError:
+                await _stop(process)
+                raise
+            self.restarts += 1
+            quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
+            wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
+            log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            log.error("worker_killed", pid=process.pid)
+            process.kill()
+            await process.wait()

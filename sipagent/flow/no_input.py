@@ -1,0 +1,72 @@
+"""The ladder for a caller who says nothing (core: happenings and time in, the next step out).
+
+While somebody speaks no clock runs. When both are quiet for the agent's patience, the agent asks again,
+once per reprompt, then says goodbye; a word from the caller starts the ladder anew. A model that was
+spoken to and does not answer looks the same from here, so the ladder also gets a stuck call moving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Ask again; `step` counts from 1."""
+
+    text: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Say goodbye and hang up. `model_silent`: the caller did speak and the model never answered."""
+
+    text: str
+    step: int
+    model_silent: bool
+
+
+class NoInput:
+    """One call's ladder. All times are monotonic seconds."""
+
+    def __init__(self, patience_s: float, reprompts: tuple[str, ...], goodbye: str, now: float) -> None:
+        self._patience_s = patience_s
+        self._reprompts = reprompts
+        self._goodbye = goodbye
+        self._step = 0
+        self._unanswered = False
+        self._deadline: float | None = now + patience_s
+
+    @property
+    def deadline(self) -> float | None:
+        """When `handle_timer` is due, None while somebody speaks or after the goodbye."""
+        return self._deadline
+
+    def caller_speaks(self) -> None:
+        """Onset of the caller's speech: the ladder starts anew."""
+        self._step, self._deadline, self._unanswered = 0, None, True
+
+    def caller_pauses(self, now: float) -> None:
+        """The caller stopped: the model's turn, with the same patience."""
+        self._deadline = now + self._patience_s
+
+    def agent_speaks(self) -> None:
+        """First audio of the agent is out."""
+        self._deadline, self._unanswered = None, False
+
+    def agent_quiet(self, now: float) -> None:
+        """The agent's audio ran out."""
+        self._deadline = now + self._patience_s
+
+    def handle_timer(self, now: float) -> Say | GiveUp | None:
+        """The next step if patience is over at `now`."""
+        if self._deadline is None or now < self._deadline:
+            return None
+        self._step += 1
+        if self._step <= len(self._reprompts):
+            # The next step comes even if the model does not speak this one.
+            self._deadline = now + self._patience_s
+            return Say(self._reprompts[self._step - 1], self._step)
+        self._deadline = None
+        return GiveUp(self._goodbye, self._step, self._unanswered)

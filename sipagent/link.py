@@ -1,0 +1,111 @@
+"""The link between a worker and the control process: msgspec messages on a Unix-socket WebSocket.
+
+Upward go CallEvents and the worker's state, downward commands. A call never waits for the link: events
+are put in a bounded buffer, the oldest dropped and counted when the control process is away too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+from websockets.asyncio.client import ClientConnection, unix_connect
+from websockets.exceptions import WebSocketException
+
+from sipagent.errors import ConfigError
+from sipagent.model import Command, Upward, WorkerHello, WorkerState
+
+log = structlog.get_logger()
+
+BUFFERED_EVENTS = 10_000
+"""About an hour of one worker's calls at full load, 5 MB."""
+STATE_EVERY_S = 1.0
+RECONNECT_S = 0.5
+MAX_UNIX_PATH = 107
+
+_UPWARD: msgspec.json.Decoder[Upward] = msgspec.json.Decoder(Upward)
+_COMMAND: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+
+
+def decode_upward(message: str | bytes) -> Upward:
+    """A worker's message; msgspec.DecodeError for anything else."""
+    return _UPWARD.decode(message)
+
+
+def encode(message: Upward | Command) -> str:
+    """A message as text."""
+    return msgspec.json.encode(message).decode()
+
+
+class WorkerLink:
+    """The worker's end."""
+
+    def __init__(self, path: Path, worker: int) -> None:
+        self.dropped = 0
+        self._path, self._worker = path, worker
+        self._buffer: deque[Upward] = deque()
+        self._wake = asyncio.Event()
+
+    def send(self, event: Upward) -> None:
+        """Queue one event; returns at once."""
+        if len(self._buffer) >= BUFFERED_EVENTS:
+            self._buffer.popleft()
+            self.dropped += 1
+        self._buffer.append(event)
+        self._wake.set()
+
+    async def run(self, state: Callable[[int], WorkerState], on_command: Callable[[Command], None]) -> None:
+        """Keep the link up until cancelled; the control process may come and go.
+
+        `state(events dropped)` is asked for every second and before events, `on_command` gets each order.
+        """
+        while True:
+            with contextlib.suppress(OSError, WebSocketException, TimeoutError):
+                async with unix_connect(str(self._path), compression=None) as socket:
+                    await self._serve(socket, state, on_command)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _serve(
+        self, socket: ClientConnection, state: Callable[[int], WorkerState], on_command: Callable[[Command], None]
+    ) -> None:
+        await socket.send(encode(WorkerHello(self._worker, os.getpid())))
+        reader = asyncio.create_task(_read(socket, on_command))
+        try:
+            while not reader.done():
+                await socket.send(encode(state(self.dropped)))
+                while self._buffer:
+                    await socket.send(encode(self._buffer[0]))
+                    self._buffer.popleft()
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STATE_EVERY_S):
+                        await self._wake.wait()
+        finally:
+            reader.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every event has been sent, at most `timeout_s`: the last act of a worker."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self._buffer and asyncio.get_running_loop().time() < deadline:
+            self._wake.set()
+            await asyncio.sleep(0.01)
+
+
+async def _read(socket: ClientConnection, on_command: Callable[[Command], None]) -> None:
+    async for message in socket:
+        try:
+            on_command(_COMMAND.decode(message))
+        except msgspec.DecodeError as error:
+            log.warning("link_garbage", error=str(error))
+
+
+def check_socket_path(path: Path) -> None:
+    """ConfigError when the kernel cannot bind a Unix socket of this length."""
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ConfigError(f"run_dir: {path} is too long for a Unix socket ({MAX_UNIX_PATH} bytes): shorten it")

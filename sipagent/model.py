@@ -1,0 +1,236 @@
+"""Values that everybody shares: who called whom, what happened, how it ended. No I/O, no clock.
+
+A `CallEvent` is one fact about one call, sent up from the worker that runs it; a `Command` is one
+order sent down. Both are tagged msgspec structs: the same value is the log line, the message on the
+link and, later, the row in the records. Times named `at` are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class Result(StrEnum):
+    """How a call counts in the figures."""
+
+    SUCCESS = "success"
+    ABANDONED = "abandoned"  # the caller left before anybody could serve them
+    FAILURE = "failure"
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is: the first thing a NOC asks."""
+
+    NONE = "none"
+    CALLER = "caller"
+    OURS = "ours"
+    PROVIDER = "provider"  # the voice model's side
+    SWITCH = "switch"  # Asterisk
+
+
+class Reason(StrEnum):
+    """Every way a call can end. A bounded list: it is a metric's label."""
+
+    CALLER_HANGUP = "caller_hangup"
+    CALLER_CANCELLED = "caller_cancelled"
+    NO_INPUT = "no_input"
+    MAX_DURATION = "max_duration"
+    OPERATOR_HANGUP = "operator_hangup"
+    UNKNOWN_NUMBER = "unknown_number"
+    REALTIME_REFUSED = "realtime_refused"
+    REALTIME_TIMEOUT = "realtime_timeout"
+    REALTIME_LOST = "realtime_lost"
+    REALTIME_SILENT = "realtime_silent"
+    NO_MEDIA_PORT = "no_media_port"
+    ARI_FAILED = "ari_failed"
+    SWITCH_LOST = "switch_lost"
+    SHUTDOWN = "shutdown"
+    INTERNAL_ERROR = "internal_error"
+
+
+class _Meaning(NamedTuple):
+    result: Result
+    fault: Fault
+    cause: int
+    """Q.850 cause we release the channel with."""
+
+
+_NORMAL_CLEARING, _UNALLOCATED, _NETWORK_OUT_OF_ORDER, _TEMPORARY_FAILURE, _CONGESTION = 16, 1, 38, 41, 42
+
+_MEANING = {
+    Reason.CALLER_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.CALLER_CANCELLED: _Meaning(Result.ABANDONED, Fault.CALLER, _NORMAL_CLEARING),
+    Reason.NO_INPUT: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.MAX_DURATION: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.OPERATOR_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.UNKNOWN_NUMBER: _Meaning(Result.FAILURE, Fault.CALLER, _UNALLOCATED),
+    Reason.REALTIME_REFUSED: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.REALTIME_TIMEOUT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.REALTIME_LOST: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.REALTIME_SILENT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.NO_MEDIA_PORT: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),
+    Reason.ARI_FAILED: _Meaning(Result.FAILURE, Fault.SWITCH, _TEMPORARY_FAILURE),
+    Reason.SWITCH_LOST: _Meaning(Result.FAILURE, Fault.SWITCH, _TEMPORARY_FAILURE),
+    Reason.SHUTDOWN: _Meaning(Result.FAILURE, Fault.OURS, _TEMPORARY_FAILURE),
+    Reason.INTERNAL_ERROR: _Meaning(Result.FAILURE, Fault.OURS, _TEMPORARY_FAILURE),
+}
+
+
+class CallOutcome(msgspec.Struct, frozen=True):
+    """The one way a call ended. Everything but the detail follows from the reason."""
+
+    reason: Reason
+    detail: str = ""
+
+    @property
+    def result(self) -> Result:
+        """Success, abandoned or failure."""
+        return _MEANING[self.reason].result
+
+    @property
+    def fault(self) -> Fault:
+        """Whose fault, `none` for a success."""
+        return _MEANING[self.reason].fault
+
+    @property
+    def cause(self) -> int:
+        """Q.850 cause for the caller's channel."""
+        return _MEANING[self.reason].cause
+
+
+class Role(StrEnum):
+    """Who spoke."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
+    call_id: str
+    at: float
+
+
+class CallStarted(_Event, frozen=True, tag="call_started"):
+    """A channel entered our Stasis application."""
+
+    caller: str
+    called: str
+    agent: str
+    endpoint: str
+    codec: str
+    worker: int
+
+
+class CallAnswered(_Event, frozen=True, tag="call_answered"):
+    """We answered; `setup_ms` from StasisStart."""
+
+    setup_ms: float
+
+
+class SessionOpened(_Event, frozen=True, tag="session_opened"):
+    """The voice session is ready; `model` is the one that really answers."""
+
+    model: str
+    requested_model: str
+    conversation_id: str
+    connect_ms: float
+    acknowledged: bool
+
+
+class AgentSpoke(_Event, frozen=True, tag="agent_spoke"):
+    """First frame of an answer left for the caller.
+
+    `latency_ms` counts from the last voiced caller frame received, None when the agent opened the talk.
+    """
+
+    item_id: str
+    latency_ms: float | None
+
+
+class BargeIn(_Event, frozen=True, tag="barge_in"):
+    """The caller spoke over the agent: what had been played of the item, what was thrown away."""
+
+    item_id: str
+    played_ms: int
+    dropped_ms: int
+
+
+class Transcript(_Event, frozen=True, tag="transcript"):
+    """What one side said. A later event with the same item replaces an earlier one."""
+
+    role: Role
+    item_id: str
+    text: str
+    final: bool
+
+
+class NoInputStep(_Event, frozen=True, tag="no_input"):
+    """The caller was silent for the agent's patience: the step of the ladder that follows (from 1)."""
+
+    step: int
+
+
+class RealtimeTrouble(_Event, frozen=True, tag="realtime_trouble"):
+    """The model's side said or did something odd that the call survived."""
+
+    what: str
+    detail: str
+
+
+class CallEnded(_Event, frozen=True, tag="call_ended"):
+    """The last event of every call; the canonical log line is made of it."""
+
+    outcome: CallOutcome
+    duration_s: float
+    answered: bool
+    turns: int
+    counters: dict[str, int]
+
+
+CallEvent = (
+    CallStarted
+    | CallAnswered
+    | SessionOpened
+    | AgentSpoke
+    | BargeIn
+    | Transcript
+    | NoInputStep
+    | RealtimeTrouble
+    | CallEnded
+)
+
+
+class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hello"):
+    """First message of a worker on the link."""
+
+    worker: int
+    pid: int
+
+
+class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_state"):
+    """How the worker does, sent when it changes and every second."""
+
+    asterisk_connected: bool
+    asterisk_version: str
+    accepting: bool
+    calls: int
+    events_dropped: int
+
+
+class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
+    """Command: end one call."""
+
+    call_id: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag_field="type", tag="drain"):
+    """Command: take no new calls, end when the last one is over or after `deadline_s`."""
+
+    deadline_s: float
+
+
+Upward = CallEvent | WorkerHello | WorkerState
+Command = HangUp | Drain

@@ -1,0 +1,107 @@
+"""Logs: structlog over the standard library, JSON unless a terminal looks on, `call_id` on every line.
+
+Numbers and what was said are redacted by a processor, on by default; one canonical line per call is
+written from its CallEnded. Nobody else in the program decides what may be shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from sipagent import model
+from sipagent.config import LogSettings
+
+_NUMBER_KEYS = frozenset({"caller", "called", "number", "to"})
+_SPEECH_KEYS = frozenset({"text", "transcript"})
+
+
+def redact_number(number: str) -> str:
+    """All but the last two digits hidden; short extensions tell nobody anything and stay."""
+    return number if len(number) <= 4 else "*" * (len(number) - 2) + number[-2:]
+
+
+class Redact:
+    """A structlog processor that hides numbers and speech unless the settings allow them."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        self._settings = settings
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Redact in place."""
+        for key in event.keys() & _NUMBER_KEYS if not self._settings.show_numbers else ():
+            event[key] = redact_number(str(event[key]))
+        for key in event.keys() & _SPEECH_KEYS if not self._settings.show_transcripts else ():
+            event[key] = f"({len(str(event[key]))} characters)"
+        return event
+
+
+def configure(settings: LogSettings, **bound: Any) -> None:
+    """Set up logging for this process; `bound` stands on every line (the worker's number)."""
+    as_text = settings.format == "text" or (settings.format == "auto" and sys.stdout.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        Redact(settings),
+    ]
+    if as_text:
+        renderer: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    else:
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    level = getattr(logging, settings.level.upper())
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**bound)
+    # What libraries say goes the same way, without their debug chatter.
+    form = "%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stdout, level=max(level, logging.WARNING), format=form)
+
+
+def log_event(event: model.CallEvent) -> None:
+    """Subscriber of CallEvents in the worker: the canonical line at the end, little before."""
+    log = structlog.get_logger()
+    match event:
+        case model.CallEnded():
+            log.info(
+                "call_ended",
+                call_id=event.call_id,
+                result=event.outcome.result,
+                reason=event.outcome.reason,
+                fault=event.outcome.fault,
+                detail=event.outcome.detail,
+                duration_s=event.duration_s,
+                answered=event.answered,
+                turns=event.turns,
+                **event.counters,
+            )
+        case model.CallStarted():
+            log.info(
+                "call_started",
+                call_id=event.call_id,
+                caller=event.caller,
+                called=event.called,
+                agent=event.agent,
+                endpoint=event.endpoint,
+                codec=event.codec,
+            )
+        case model.SessionOpened():
+            log.info(
+                "session_opened",
+                call_id=event.call_id,
+                model=event.model,
+                conversation_id=event.conversation_id,
+                connect_ms=event.connect_ms,
+            )
+        case model.Transcript() if event.final:
+            log.info("said", call_id=event.call_id, role=event.role, text=event.text)
+        case _:
+            log.debug(type(event).__name__, call_id=event.call_id)

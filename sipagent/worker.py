@@ -1,0 +1,189 @@
+"""Composition root of a call worker: it does calls and nothing else.
+
+Its loop paces audio every 20 ms, so no HTTP serving, no database, no disk and no console run in it. It
+dials Asterisk, takes calls, sends CallEvents up the link and takes commands down. When the control
+process is gone, calls go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from sipagent import model
+from sipagent.ari import events as ari_events
+from sipagent.ari.client import AriClient
+from sipagent.ari.objects import ChannelHandle
+from sipagent.call import APOLOGY_EXTENSION, Call, House
+from sipagent.config import Settings
+from sipagent.errors import AriError
+from sipagent.flow.prompts import Prompts
+from sipagent.link import WorkerLink
+from sipagent.model import CallOutcome, Reason, WorkerState
+from sipagent.observe.logs import log_event
+from sipagent.rtp.pacer import Wheel
+from sipagent.rtp.transport import PacerTimer, PortBlock
+
+log = structlog.get_logger()
+
+DRAIN_S = 2.0
+"""SIGTERM: calls are told to end and given this long to clear up."""
+
+
+class Worker:
+    """Worker `number` (from 1) of `settings.control.workers`."""
+
+    def __init__(
+        self, settings: Settings, number: int, prompts: Prompts, listener: Callable[[model.CallEvent], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.number = number
+        self.accepting = True
+        self._listener = listener
+        self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
+        self._orphans: set[asyncio.Task[None]] = set()
+        asterisk = settings.asterisk
+        self.ari = AriClient(
+            url=asterisk.url,
+            app=f"{asterisk.app}-{number}",
+            username=asterisk.username,
+            password=asterisk.password.get_secret_value(),
+            on_call=self._on_call,
+            on_orphan=self._on_orphan,
+        )
+        wheel = Wheel(loop.time())
+        self._timer = PacerTimer(wheel, loop)
+        self._house = House(
+            settings=settings,
+            worker=number,
+            ari=self.ari,
+            ports=_port_block(settings, number),
+            wheel=wheel,
+            prompts=prompts,
+            # One for all sessions: making it takes 33 ms of the loop.
+            ssl_context=ssl.create_default_context() if settings.realtime.endpoint.startswith("wss:") else None,
+            emit=self._emit,
+        )
+
+    @property
+    def calls(self) -> int:
+        """Calls that live now."""
+        return len(self._calls)
+
+    async def run(self) -> None:
+        """Take calls until cancelled; then end those that live and leave nothing behind."""
+        ari = asyncio.create_task(self.ari.run(), name="ari")
+        try:
+            await ari
+        finally:
+            await self._end_calls(CallOutcome(Reason.SHUTDOWN))
+            ari.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ari
+            self._timer.close()
+
+    def state(self, events_dropped: int) -> WorkerState:
+        """For the control process."""
+        return WorkerState(
+            asterisk_connected=self.ari.connected,
+            asterisk_version=self.ari.version,
+            accepting=self.accepting,
+            calls=self.calls,
+            events_dropped=events_dropped,
+        )
+
+    def obey(self, command: model.Command) -> None:
+        """One order from the control process."""
+        match command:
+            case model.HangUp(call_id=call_id):
+                if found := self._calls.get(call_id):
+                    found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
+            case model.Drain():
+                self.accepting = False
+
+    def _on_call(self, start: ari_events.StasisStart) -> None:
+        # In the step that read the event, so that nothing that happens to the channel is missed.
+        listening = self.ari.listen(start.channel.id)
+        call = Call(start, listening.__enter__(), self._house)
+        task = asyncio.create_task(self._serve(call, listening), name=f"call-{call.id}")
+        self._calls[call.id] = (call, task)
+
+    async def _serve(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
+        structlog.contextvars.bind_contextvars(call_id=call.id)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._calls.pop, call.id, None)
+            undo.callback(listening.__exit__, None, None, None)
+            await call.run()
+
+    async def _end_calls(self, outcome: CallOutcome) -> None:
+        self.accepting = False
+        tasks = [task for _, task in self._calls.values()]
+        for call, _ in list(self._calls.values()):
+            call.hang_up(outcome)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=DRAIN_S)
+            for task in stuck:
+                task.cancel()
+            if stuck:
+                await asyncio.wait(stuck, timeout=DRAIN_S)
+                log.error("calls_cut", calls=len(stuck))
+
+    def _on_orphan(self, channel: ari_events.Channel) -> None:
+        """A channel of ours without a call: its worker died. It hears the apology, its media leg goes."""
+        task = asyncio.create_task(self._release_orphan(channel))
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
+
+    async def _release_orphan(self, channel: ari_events.Channel) -> None:
+        log.warning("orphan_channel", channel=channel.name)
+        handle = ChannelHandle(self.ari, channel.id)
+        with contextlib.suppress(AriError):
+            if channel.name.startswith("UnicastRTP/"):
+                await handle.hang_up(16)
+            else:
+                await handle.continue_in(*APOLOGY_EXTENSION)
+
+    def _emit(self, event: model.CallEvent) -> None:
+        log_event(event)
+        self._listener(event)
+
+
+def _port_block(settings: Settings, number: int) -> PortBlock:
+    """This worker's even share of the RTP ports."""
+    first, last = settings.media.ports
+    share = (last - first + 1) // max(settings.control.workers, 1)
+    start = first + (number - 1) * share
+    return PortBlock(settings.media.address, start, start + share - 1)
+
+
+def needed_prompts(settings: Settings) -> list[str]:
+    """Every text that must be spoken without the model."""
+    return [settings.call.apology, settings.call.one_moment]
+
+
+async def run(settings: Settings, number: int, prompts: Prompts) -> None:
+    """A worker process from start to SIGTERM."""
+    prompts.load(needed_prompts(settings))
+    link = WorkerLink(settings.control_socket, number)
+    worker = Worker(settings, number, prompts, link.send)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    # A full collection stops the loop 9 to 46 ms; what stands now stands for good.
+    gc.collect()
+    gc.freeze()
+    link_task, worker_task = asyncio.create_task(link.run(worker.state, worker.obey)), asyncio.create_task(worker.run())
+    await asyncio.wait({asyncio.create_task(stop.wait()), worker_task}, return_when=asyncio.FIRST_COMPLETED)
+    worker_task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker_task
+    await link.drain(1.0)
+    link_task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await link_task

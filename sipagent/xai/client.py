@@ -1,0 +1,249 @@
+"""The socket of one realtime session: websockets' Sans-I/O core under a thin asyncio protocol.
+
+Driven this way a frame of the caller is one synchronous write in the callback that brought it, without
+the queue, lock and task of the library's own asyncio layer (9 us a message instead of 14). The shell
+owns the socket and one timer and decides nothing: messages go to the `RealtimeSession`, its events to
+`on_event`, its outbox to the socket, all within one loop step.
+
+Towards the model at most `MAX_BACKLOG_BYTES` may wait in the socket; beyond that caller audio is
+dropped and counted, since late words are worse than lost ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import WebSocketURI, parse_uri
+
+from sipagent.errors import RealtimeError, RealtimeLost, RealtimeRefused
+from sipagent.xai.session import RealtimeSession, SessionEvent
+
+CONNECT_TIMEOUT_S = 10.0
+"""TCP, TLS and upgrade; clients of the field use 10 to 15 s, connect to ready takes 1.0-1.4 s."""
+CLOSE_TIMEOUT_S = 1.0
+"""The socket is billed by the second: after this long without the server's close frame it is cut."""
+MAX_MESSAGE_BYTES = 8 << 20
+"""An hour of G.711 in one delta would be 38 MB of base64; the longest answers are about 0.5 MB."""
+MAX_BACKLOG_BYTES = 10 * 268
+"""200 ms of caller audio as messages of 268 bytes."""
+
+OnEvent = Callable[[SessionEvent], None]
+
+
+class RealtimeClient(asyncio.Protocol):
+    """One session's socket, used once. Make it with `connect`."""
+
+    def __init__(
+        self, uri: WebSocketURI, headers: Mapping[str, str], session: RealtimeSession, on_event: OnEvent
+    ) -> None:
+        self.session = session
+        self.dropped_frames = 0
+        self.lost: asyncio.Future[RealtimeLost] = asyncio.get_running_loop().create_future()
+        """Done when the socket ends before `aclose`."""
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
+        self._headers = headers
+        self._transport: asyncio.Transport | None = None
+        self._open: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fragments: list[bytes] = []
+        self._closing = False
+
+    # --- the caller's side
+
+    def append_audio(self, payload: bytes) -> None:
+        """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
+        message = self.session.append_audio(payload)
+        if message is None or self._transport is None or self._protocol.state is not State.OPEN:
+            return
+        if self._transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+            self.dropped_frames += 1
+            return
+        self._protocol.send_text(message)
+        self._transport.writelines(self._protocol.data_to_send())
+
+    def flush(self) -> None:
+        """Send what the session has put in its outbox."""
+        if self._transport is None or self._protocol.state is not State.OPEN:
+            return
+        for message in self.session.take_outbox():
+            self._protocol.send_text(message)
+        self._write()
+
+    async def aclose(self) -> None:
+        """Close politely, then by force; twice is fine."""
+        self._closing = True
+        if self._timer:
+            self._timer.cancel()
+        transport = self._transport
+        if transport is None or self._gone.done():
+            return
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(1000)
+            self._write()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await asyncio.shield(self._gone)
+        transport.abort()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP (and TLS) stand: ask for the upgrade."""
+        self._transport = cast("asyncio.Transport", transport)
+        if sock := transport.get_extra_info("socket"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request = self._protocol.connect()
+        request.headers.update(self._headers)
+        self._protocol.send_request(request)
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes to frames, frames to the session, its events to the call."""
+        self._protocol.receive_data(data)
+        self._process()
+
+    def eof_received(self) -> bool | None:
+        """The server closed its side; False lets asyncio close ours."""
+        self._protocol.receive_eof()
+        self._process()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, however it came."""
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if self._timer:
+            self._timer.cancel()
+        why = str(exc) if exc else _close_text(self._protocol)
+        if not self._open.done():
+            error = self._protocol.handshake_exc
+            self._open.set_exception(_refusal(error) if error else RealtimeLost(f"closed during the handshake: {why}"))
+        elif not self._closing and not self.lost.done():
+            self.lost.set_result(RealtimeLost(why))
+
+    # --- the shell's own
+
+    def _process(self) -> None:
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                if self._protocol.handshake_exc is None and not self._open.done():
+                    self._open.set_result(None)
+            elif isinstance(event, Frame):
+                self._on_frame(event)
+        self._write()
+        if self._protocol.close_expected() and self._transport:
+            self._transport.close()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT and frame.fin:
+            self._receive(bytes(frame.data))
+        elif frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._fragments):
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                whole, self._fragments = b"".join(self._fragments), []
+                self._receive(whole)
+        elif frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
+            # Only `transport: binary` would bring these, which we never ask for.
+            self.session.counts["binary_frames"] += 1
+
+    def _receive(self, message: bytes) -> None:
+        for event in self.session.receive(message, self._loop.time()):
+            self._on_event(event)
+        self.flush()
+        self._arm()
+
+    def _arm(self) -> None:
+        due = self.session.next_timer()
+        if self._timer and (due is None or self._timer.when() != due):
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._timer is None:
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        for event in self.session.handle_timer(max(self._loop.time(), self.session.next_timer() or 0.0)):
+            self._on_event(event)
+        self.flush()
+        self._arm()
+
+    def _write(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                transport.write(data)
+            elif transport.can_write_eof():
+                transport.write_eof()
+
+
+def endpoint_url(url: str, **query: str) -> str:
+    """`url` with further query parameters; empty ones are left out."""
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query) + [(name, value) for name, value in query.items() if value]
+    return urlunsplit(parts._replace(query=urlencode(pairs)))
+
+
+async def connect(
+    url: str,
+    session: RealtimeSession,
+    on_event: OnEvent,
+    *,
+    api_key: str,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> RealtimeClient:
+    """Open the socket and upgrade it.
+
+    `ssl_context` is shared by all sessions of a process (making one takes 33 ms). Raises RealtimeRefused
+    with the server's status and words, RealtimeError for a socket that cannot be had in `timeout_s`.
+    """
+    uri = parse_uri(endpoint_url(url, model=session.config.model))
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    client = RealtimeClient(uri, headers, session, on_event)
+    where = f"{uri.host}:{uri.port}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_connection(
+                lambda: client, uri.host, uri.port, ssl=ssl_context if uri.secure else None
+            )
+            await client._open  # noqa: SLF001 - this function is the client's constructor
+    except TimeoutError:
+        raise RealtimeError(f"{where} did not open a session in {timeout_s:g} s") from None
+    except OSError as error:
+        raise RealtimeError(f"cannot reach {where}: {error}") from error
+    finally:
+        if not client._open.done() or client._open.exception():  # noqa: SLF001
+            client._open.cancel()  # noqa: SLF001
+            await client.aclose()
+    return client
+
+
+def _refusal(error: BaseException) -> RealtimeError:
+    if isinstance(error, InvalidStatus):
+        body = error.response.body or b""
+        return RealtimeRefused(error.response.status_code, bytes(body[:300]).decode("utf-8", "replace").strip())
+    return RealtimeError(f"the endpoint does not speak WebSocket: {error}")
+
+
+def _close_text(protocol: ClientProtocol) -> str:
+    if received := protocol.close_rcvd:
+        return f"the server closed with {received.code} {received.reason}".rstrip()
+    if protocol.parser_exc is not None:
+        return f"WebSocket protocol error: {protocol.parser_exc}"
+    return "the connection dropped without a close frame"

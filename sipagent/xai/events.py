@@ -1,0 +1,332 @@
+"""xAI's realtime wire: server events into values, client events into bytes (core).
+
+Parsing is loose, since the wire adds fields, leaves fields out and sends events that no schema lists
+(xai-realtime reference, sections 2.3 and 2.4): we read the few fields we act on and pass over the rest.
+A message becomes exactly one value; what we do not act on becomes `Ignored`, what cannot be read
+becomes `Garbage`, and the session counts both. Audio deltas, the only frequent event, take the short
+way: one typed decode and one base64 decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pybase64
+
+# --- what the server says
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCreated:
+    """`session.created`: `model` is the one that really answers."""
+
+    session_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationCreated:
+    """`conversation.created`: its id resumes the conversation later."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUpdated:
+    """`session.updated`: the formats and turn detection the server took; empty when it does not echo them."""
+
+    input_format: str
+    output_format: str
+    turn_detection: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The server's voice detector heard the caller. May repeat for one item."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The caller paused."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputTranscript:
+    """What the caller said, cumulative: it replaces earlier text of the same item."""
+
+    item_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCreated:
+    """A response opened. It may never be closed."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """Audio of a response, of any length; `audio_duration_ms` as the server counts it, 0 when it does not."""
+
+    response_id: str
+    item_id: str
+    audio: bytes
+    audio_duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDone:
+    """No more audio for this item."""
+
+    response_id: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTranscript:
+    """What the agent says: a piece (`final` false) or the whole text."""
+
+    response_id: str
+    item_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A whole function call; it can be announced more than once."""
+
+    response_id: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """A response closed: `completed`, `cancelled`, `incomplete`, `failed`, or nothing."""
+
+    response_id: str
+    status: str
+    output_audio_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """`error`: most leave the session as it was."""
+
+    kind: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Known to exist or not, we do not act on it."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Not an event: not JSON, no type, or a field of an impossible type."""
+
+    what: str
+
+
+ServerEvent = (
+    SessionCreated
+    | ConversationCreated
+    | SessionUpdated
+    | SpeechStarted
+    | SpeechStopped
+    | InputTranscript
+    | ResponseCreated
+    | AudioDelta
+    | AudioDone
+    | OutputTranscript
+    | FunctionCall
+    | ResponseDone
+    | ServerError
+    | Ignored
+    | Garbage
+)
+
+
+class _Wire(msgspec.Struct):
+    """Every field we ever read, flat. Nested objects stay as they came until their event needs them."""
+
+    type: str
+    item_id: str | None = None
+    response_id: str | None = None
+    delta: str | None = None
+    audio_duration_ms: float | None = None
+    transcript: str | None = None
+    status: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    session: Any = None
+    conversation: Any = None
+    response: Any = None
+    item: Any = None
+    error: Any = None
+    usage: Any = None
+
+
+_WIRE = msgspec.json.Decoder(_Wire)
+
+_AUDIO_DELTA = frozenset({"response.output_audio.delta", "response.audio.delta"})
+_TRANSCRIPTION = "conversation.item.input_audio_transcription."
+
+
+def parse(message: str | bytes) -> ServerEvent:
+    """One text frame. Never raises for what the network may bring."""
+    try:
+        wire = _WIRE.decode(message)
+        if wire.type in _AUDIO_DELTA:
+            return AudioDelta(
+                wire.response_id or "",
+                wire.item_id or "",
+                pybase64.b64decode(wire.delta or "", validate=True),
+                wire.audio_duration_ms or 0.0,
+            )
+        return _read(wire)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        # ValueError is base64's; the text names the place in the JSON, never its content.
+        return Garbage(str(error)[:200])
+
+
+def _read(wire: _Wire) -> ServerEvent:
+    item_id, response_id = wire.item_id or "", wire.response_id or ""
+    match wire.type:
+        case "session.created":
+            session = _dict(wire.session)
+            return SessionCreated(_text(session, "id"), _text(session, "model"))
+        case "conversation.created":
+            return ConversationCreated(_text(_dict(wire.conversation), "id"))
+        case "session.updated":
+            return _session_updated(_dict(wire.session))
+        case "input_audio_buffer.speech_started":
+            return SpeechStarted(item_id)
+        case "input_audio_buffer.speech_stopped":
+            return SpeechStopped(item_id)
+        case "conversation.item.added":
+            return _item_added(_dict(wire.item))
+        case "conversation.item.input_audio_transcription.updated":
+            return InputTranscript(item_id, wire.transcript or "", final=False)
+        case "conversation.item.input_audio_transcription.completed":
+            return InputTranscript(item_id, wire.transcript or "", final=wire.status in {None, "completed"})
+        case "response.created":
+            return ResponseCreated(_text(_dict(wire.response), "id") or response_id)
+        case "response.output_audio.done" | "response.audio.done":
+            return AudioDone(response_id, item_id)
+        case "response.output_audio_transcript.delta" | "response.audio_transcript.delta":
+            return OutputTranscript(response_id, item_id, wire.delta or "", final=False)
+        case "response.output_audio_transcript.done" | "response.audio_transcript.done":
+            return OutputTranscript(response_id, item_id, wire.transcript or "", final=True)
+        case "response.function_call_arguments.done":
+            return FunctionCall(response_id, wire.call_id or "", wire.name or "", wire.arguments or "")
+        case "response.output_item.done" if _dict(wire.item).get("type") == "function_call":
+            item = _dict(wire.item)
+            return FunctionCall(response_id, _text(item, "call_id"), _text(item, "name"), _text(item, "arguments"))
+        case "response.done" | "response.cancelled":
+            response, usage = _dict(wire.response), _dict(wire.usage)
+            seconds = usage.get("output_audio_seconds")
+            return ResponseDone(
+                _text(response, "id") or response_id,
+                _text(response, "status"),
+                float(seconds) if isinstance(seconds, int | float) else 0.0,
+            )
+        case "error":
+            error = _dict(wire.error)
+            return ServerError(_text(error, "type"), _text(error, "code"), _text(error, "message"))
+        case other:
+            return Ignored(other)
+
+
+def _item_added(item: dict[str, Any]) -> ServerEvent:
+    """A spoken user item may carry its transcript already (section 2.6)."""
+    if item.get("role") == "user":
+        content = item.get("content")
+        for part in content if isinstance(content, list) else []:
+            if isinstance(part, dict) and part.get("type") == "input_audio" and (text := _text(part, "transcript")):
+                return InputTranscript(_text(item, "id"), text, final=True)
+    return Ignored("conversation.item.added")
+
+
+def _session_updated(session: dict[str, Any]) -> SessionUpdated:
+    audio = _dict(session.get("audio"))
+    return SessionUpdated(
+        input_format=_text(_dict(_dict(audio.get("input")).get("format")), "type"),
+        output_format=_text(_dict(_dict(audio.get("output")).get("format")), "type"),
+        turn_detection=_text(_dict(session.get("turn_detection")), "type"),
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(mapping: dict[str, Any], key: str) -> str:
+    value = mapping.get(key)
+    return value if isinstance(value, str) else ""
+
+
+# --- what we say
+
+_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
+_APPEND_TAIL = b'"}'
+
+
+def append(payload: bytes) -> bytes:
+    """`input_audio_buffer.append` of one frame: three byte strings, since it is sent fifty times a second."""
+    return _APPEND_HEAD + pybase64.b64encode(payload) + _APPEND_TAIL
+
+
+def _encode(**message: Any) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def session_update(session: dict[str, Any]) -> bytes:
+    """`session.update`; keys left out keep their value."""
+    return _encode(type="session.update", session=session)
+
+
+def force_message(text: str, *, interruptible: bool = True) -> bytes:
+    """xAI's own item: the text is spoken word for word; no `response.create` may follow it (section 2.2)."""
+    return _encode(
+        type="conversation.item.create",
+        item={
+            "type": "force_message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": text}],
+            "interruptible": interruptible,
+        },
+    )
+
+
+def function_call_output(call_id: str, output: str) -> bytes:
+    """The result of a function call; one `response.create` must follow the last of them."""
+    return _encode(
+        type="conversation.item.create",
+        item={"type": "function_call_output", "call_id": call_id, "output": output},
+    )
+
+
+def response_create() -> bytes:
+    """`response.create`."""
+    return _encode(type="response.create")
+
+
+def truncate(item_id: str, audio_end_ms: int) -> bytes:
+    """`conversation.item.truncate` to what the caller has heard; no answer may be waited for (section 5.3)."""
+    return _encode(type="conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=audio_end_ms)

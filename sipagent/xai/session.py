@@ -1,0 +1,427 @@
+"""The rules of one realtime voice session (core: messages in, events and messages out; time is an argument).
+
+The seam is four calls. `receive` takes a message and returns what it means for the call; `take_outbox`
+gives the messages to send, in order; `next_timer` and `handle_timer` hold the one wait of the protocol.
+`append_audio` is the short way for the caller's frames.
+
+What it knows that the wire does not say: either opening order; an acknowledgement that may never come;
+frames kept until the session is ready, then sent at once; audio of a response that was spoken over is
+dead and must not be heard; transcripts are replaced, not appended; a response may never be closed; the
+format that comes may not be the one asked for. It holds at most `BACKLOG_MS` of the caller's audio and
+none of the agent's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+import soxr
+
+from sipagent import audio
+from sipagent.audio import PTIME_MS, Law
+from sipagent.xai import events as wire
+
+BACKLOG_MS = 3000
+"""Caller audio kept while the session opens, so that first words are not lost; older audio is dropped."""
+MAX_COUNTS = 64
+DEAD_KEPT = 32
+"""Responses remembered as spoken over; deltas trail their interruption by one or two responses at most."""
+ACK_TIMEOUT_S = 2.5
+"""`session.updated` was seen to be missing (section 3.11): go on without it after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What we ask of the server; `law` is the caller's, so nothing is transcoded."""
+
+    law: Law
+    model: str
+    voice: str
+    instructions: str
+    reasoning: str = "none"
+    language: str = ""
+    vad_threshold: float = 0.7
+    vad_silence_ms: int = 500
+    vad_prefix_ms: int = 333
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def as_update(self) -> dict[str, Any]:
+        """The `session` object of `session.update` (section 3): flat layout, transport named, no rate for G.711."""
+        transcription: dict[str, Any] = {"model": "grok-transcribe"}
+        if self.language:
+            transcription["language_hint"] = self.language
+        audio_format = {"type": self.law.media_type}
+        return {
+            "instructions": self.instructions,
+            "voice": self.voice,
+            "reasoning": {"effort": self.reasoning},
+            "turn_detection": {
+                "type": "server_vad",
+                "threshold": self.vad_threshold,
+                "silence_duration_ms": self.vad_silence_ms,
+                "prefix_padding_ms": self.vad_prefix_ms,
+                "create_response": True,
+            },
+            "audio": {
+                "input": {"format": audio_format, "transport": "json", "transcription": transcription},
+                "output": {"format": audio_format, "transport": "json"},
+            },
+            "tools": [dict(tool) for tool in self.tools],
+            "resumption": {"enabled": True},
+        }
+
+
+# --- what a session tells its call (beside the wire's own SpeechStarted, SpeechStopped, InputTranscript ...)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Configured (or the wait for the acknowledgement is over): the caller is heard from here on."""
+
+    model: str
+    conversation_id: str
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudio:
+    """Audio to play, G.711 in the session's law."""
+
+    item_id: str
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudioDone:
+    """No more audio for this item."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTranscript:
+    """The agent's text so far (`final` false) or whole."""
+
+    item_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something odd that the session survives; `what` is from a small fixed set, a label of metrics."""
+
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """The server ends the session: `timeout`, `max_duration` or a format we cannot play."""
+
+    what: str
+    detail: str
+
+
+SessionEvent = (
+    Ready
+    | AgentAudio
+    | AgentAudioDone
+    | AgentTranscript
+    | Trouble
+    | Fatal
+    | wire.SpeechStarted
+    | wire.SpeechStopped
+    | wire.InputTranscript
+    | wire.ResponseCreated
+    | wire.ResponseDone
+    | wire.FunctionCall
+)
+
+
+class _State(Enum):
+    OPENING = auto()  # socket open, nothing heard yet
+    CONFIGURING = auto()  # session.update sent, acknowledgement awaited
+    READY = auto()
+
+
+_HARMLESS = (
+    "no active response",
+    "does not match current response",
+    "already has an active response",
+    "item not found",
+    "truncat",
+)
+"""Errors that a race brings about (section 7): counted, never shown."""
+_FATAL_KINDS = frozenset({"timeout", "max_duration"})
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What we know of the response whose audio we let through."""
+
+    response_id: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class RealtimeSession:
+    """One session from socket open to close."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.config = config
+        self.model = ""
+        self.conversation_id = ""
+        self.counts: Counter[str] = Counter()
+        self._state = _State.OPENING
+        self._ack_deadline: float | None = None
+        self._outbox: list[bytes] = []
+        self._backlog: deque[bytes] = deque(maxlen=BACKLOG_MS // PTIME_MS)
+        self._answer = _Answer()
+        self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
+        self._calls_seen: set[str] = set()
+        self._calls: list[wire.FunctionCall] = []
+        self._converter: _PcmToLaw | None = None
+        self._format_judged = False
+
+    @property
+    def ready(self) -> bool:
+        """The server is configured: audio goes straight through."""
+        return self._state is _State.READY
+
+    # --- to the server
+
+    def append_audio(self, payload: bytes) -> bytes | None:
+        """One caller frame: the message to send now, or None while it is kept for the opening."""
+        if self._state is _State.READY:
+            return wire.append(payload)
+        if len(self._backlog) == self._backlog.maxlen:
+            self.counts["backlog_dropped"] += 1
+        self._backlog.append(payload)
+        return None
+
+    def say(self, text: str) -> None:
+        """Let the server speak a text word for word."""
+        self._outbox.append(wire.force_message(text))
+
+    def truncate(self, item_id: str, played_ms: int) -> None:
+        """Tell the server how much of an item the caller heard; never waited for."""
+        self._outbox.append(wire.truncate(item_id, played_ms))
+
+    def answer_function_calls(self, outputs: Mapping[str, str]) -> None:
+        """Results by `call_id`, then the one `response.create` that lets the model go on (section 4)."""
+        self._outbox += [wire.function_call_output(call_id, output) for call_id, output in outputs.items()]
+        self._outbox.append(wire.response_create())
+
+    def take_outbox(self) -> list[bytes]:
+        """Messages to send now, in order; the caller must send them all."""
+        out, self._outbox = self._outbox, []
+        return out
+
+    # --- time
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` must be called (monotonic seconds), if at all."""
+        return self._ack_deadline
+
+    def handle_timer(self, now: float) -> list[SessionEvent]:
+        """The acknowledgement did not come in time: go on without it."""
+        if self._ack_deadline is None or now < self._ack_deadline:
+            return []
+        self.counts["ack_missing"] += 1
+        return [
+            Trouble("ack_missing", f"no session.updated in {ACK_TIMEOUT_S:g} s; going on"),
+            *self._become_ready(acknowledged=False),
+        ]
+
+    # --- from the server
+
+    def receive(self, message: str | bytes, now: float) -> list[SessionEvent]:
+        """One message; what it means for the call. Look at `take_outbox` afterwards."""
+        event = wire.parse(message)
+        match event:
+            case wire.AudioDelta():
+                return self._on_audio(event)
+            case wire.AudioDone():
+                return self._on_audio_done(event)
+            case wire.SpeechStarted():
+                # Whatever the current response still sends was spoken over.
+                self._bury_answer()
+                return [event]
+            case wire.SpeechStopped() | wire.InputTranscript():
+                return [event]
+            case wire.ResponseCreated():
+                return self._on_response_created(event)
+            case wire.ResponseDone():
+                return self._on_response_done(event)
+            case wire.OutputTranscript():
+                return self._on_output_transcript(event)
+            case wire.FunctionCall():
+                self._on_function_call(event)
+                return []
+            case wire.SessionCreated() | wire.ConversationCreated() | wire.SessionUpdated():
+                return self._on_opening(event, now)
+            case wire.ServerError():
+                return self._on_error(event)
+            case wire.Garbage():
+                self.counts["garbage"] += 1
+                return [Trouble("garbage", event.what)] if self.counts["garbage"] == 1 else []
+            case wire.Ignored():
+                # The names come from outside: a server that invents them must not fill our memory.
+                name = f"ignored:{event.type[:64]}"
+                self.counts[name if len(self.counts) < MAX_COUNTS else "ignored:others"] += 1
+                return []
+
+    def _on_opening(
+        self, event: wire.SessionCreated | wire.ConversationCreated | wire.SessionUpdated, now: float
+    ) -> list[SessionEvent]:
+        out: list[SessionEvent] = []
+        match event:
+            case wire.SessionCreated():
+                self.model = event.model
+                wanted = self.config.model
+                if wanted and event.model != wanted and not wanted.endswith("-latest"):
+                    out.append(Trouble("model_substituted", f"asked for {wanted}, {event.model or '?'} answers"))
+            case wire.ConversationCreated():
+                self.conversation_id = event.conversation_id
+            case wire.SessionUpdated():
+                if self._state is _State.CONFIGURING:
+                    self.counts["ack"] += 1
+                    return self._check_echo(event) + self._become_ready(acknowledged=True)
+                return []
+        if self._state is _State.OPENING:
+            # Either of the two may come first; an update sent before both was seen to be lost (section 3.11).
+            self._state = _State.CONFIGURING
+            self._ack_deadline = now + ACK_TIMEOUT_S
+            self._outbox.append(wire.session_update(self.config.as_update()))
+        return out
+
+    def _check_echo(self, event: wire.SessionUpdated) -> list[SessionEvent]:
+        wanted = self.config.law.media_type
+        out: list[SessionEvent] = []
+        for way, got in (("input", event.input_format), ("output", event.output_format)):
+            if got and got != wanted:
+                out.append(Trouble("format_substituted", f"asked for {way} {wanted}, the server echoes {got}"))
+        if event.turn_detection and event.turn_detection != "server_vad":
+            out.append(Trouble("vad_substituted", f"asked for server_vad, the server echoes {event.turn_detection}"))
+        return out
+
+    def _become_ready(self, *, acknowledged: bool) -> list[SessionEvent]:
+        self._state = _State.READY
+        self._ack_deadline = None
+        self._outbox += [wire.append(payload) for payload in self._backlog]
+        self._backlog.clear()
+        return [Ready(self.model, self.conversation_id, acknowledged)]
+
+    def _bury_answer(self) -> None:
+        if self._answer.response_id:
+            self._dead.append(self._answer.response_id)
+            self._answer = _Answer()
+
+    def _on_response_created(self, event: wire.ResponseCreated) -> list[SessionEvent]:
+        # A newer response supersedes the older, closed or not (section 2.6).
+        self._bury_answer()
+        self._answer = _Answer(event.response_id)
+        return [event]
+
+    def _on_response_done(self, event: wire.ResponseDone) -> list[SessionEvent]:
+        if event.response_id == self._answer.response_id:
+            self._answer = _Answer()
+        calls, self._calls = self._calls, []
+        return [*calls, event]
+
+    def _on_audio(self, event: wire.AudioDelta) -> list[SessionEvent]:
+        if event.response_id != self._answer.response_id or not event.response_id:
+            # Of a response that was spoken over or closed, or one that was never opened.
+            self.counts["dead_deltas" if event.response_id in self._dead else "unannounced_deltas"] += 1
+            return []
+        out: list[SessionEvent] = []
+        if not self._format_judged and event.audio_duration_ms > 0:
+            self._format_judged = True
+            out += self._judge_format(len(event.audio) / event.audio_duration_ms)
+        payload = self._converter.convert(event.audio) if self._converter else event.audio
+        if payload:
+            out.append(AgentAudio(event.item_id, payload))
+        return out
+
+    def _judge_format(self, bytes_a_ms: float) -> list[SessionEvent]:
+        """G.711 is 8 bytes a millisecond; PCM at 24 kHz is 48 and was seen where G.711 was asked for (3.4)."""
+        if bytes_a_ms < 12:
+            return []
+        rate_hz = min((8000, 16000, 24000, 48000), key=lambda hz: abs(hz * 2 / 1000 - bytes_a_ms))
+        if abs(rate_hz * 2 / 1000 - bytes_a_ms) > 0.1 * bytes_a_ms:
+            return [Fatal("unknown_format", f"audio comes with {bytes_a_ms:.1f} bytes a millisecond")]
+        self._converter = _PcmToLaw(rate_hz, self.config.law)
+        return [Trouble("pcm_instead_of_g711", f"the server sends PCM at {rate_hz} Hz; converting")]
+
+    def _on_audio_done(self, event: wire.AudioDone) -> list[SessionEvent]:
+        if event.response_id != self._answer.response_id:
+            return []
+        out: list[SessionEvent] = []
+        if self._converter and (tail := self._converter.finish()):
+            out.append(AgentAudio(event.item_id, tail))
+        return [*out, AgentAudioDone(event.item_id)]
+
+    def _on_output_transcript(self, event: wire.OutputTranscript) -> list[SessionEvent]:
+        if event.final:
+            text = event.text or self._answer.texts.get(event.item_id, "")
+            self._answer.texts.pop(event.item_id, None)
+        else:
+            text = self._answer.texts.get(event.item_id, "") + event.text
+            self._answer.texts[event.item_id] = text
+        return [AgentTranscript(event.item_id, text, event.final)]
+
+    def _on_function_call(self, event: wire.FunctionCall) -> None:
+        """Collected to the end of the response; an output sent earlier can be refused (section 4)."""
+        if event.call_id and event.call_id not in self._calls_seen:
+            self._calls_seen.add(event.call_id)
+            self._calls.append(event)
+
+    def _on_error(self, event: wire.ServerError) -> list[SessionEvent]:
+        detail = f"{event.kind} {event.code}: {event.message}".strip()
+        if event.kind in _FATAL_KINDS or event.code in _FATAL_KINDS:
+            return [Fatal(event.kind or event.code, detail)]
+        if any(words in event.message.lower() for words in _HARMLESS):
+            self.counts["harmless_errors"] += 1
+            return []
+        self.counts["server_errors"] += 1
+        out: list[SessionEvent] = [Trouble("server_error", detail)]
+        return out
+
+
+class _PcmToLaw:
+    """PCM of any rate to G.711, across deltas that may end in the middle of a sample."""
+
+    def __init__(self, rate_hz: int, law: Law) -> None:
+        self._law = law
+        self._odd = b""
+        self._resampler = (
+            soxr.ResampleStream(rate_hz, audio.SAMPLE_RATE_HZ, 1, dtype="int16")
+            if rate_hz != audio.SAMPLE_RATE_HZ
+            else None
+        )
+
+    def convert(self, pcm: bytes) -> bytes:
+        """Convert what came; the resampler may hold some of it back."""
+        pcm = self._odd + pcm
+        whole = len(pcm) & ~1
+        self._odd = pcm[whole:]
+        return self._encode(pcm[:whole], last=False)
+
+    def finish(self) -> bytes:
+        """What the resampler still holds; the next audio starts anew."""
+        self._odd = b""
+        tail = self._encode(b"", last=True)
+        if self._resampler is not None:
+            self._resampler.clear()
+        return tail
+
+    def _encode(self, pcm: bytes, *, last: bool) -> bytes:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(np.frombuffer(pcm, dtype="<i2"), last=last)
+            pcm = np.asarray(samples, dtype="<i2").tobytes()
+        return audio.encode(pcm, self._law)
