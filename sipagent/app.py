@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 import uvicorn
 
-from sipagent import model
 from sipagent.config import Settings
 from sipagent.control import api
 from sipagent.control.hub import Hub
@@ -47,20 +45,18 @@ def prompts_folder(settings: Settings, voice: Voice) -> Path:
 class ControlProcess:
     """The node's control process; with no workers set, the one worker lives inside it."""
 
-    def __init__(self, settings: Settings, config_options: Sequence[str], flite: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, config_options: Sequence[str], flite: Sequence[str], log_file: Path | None = None
+    ) -> None:
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
         self._voice = prompt_voice(settings, flite)
         self._hub = Hub(settings.control_socket, self.live)
-        self._supervisor = Supervisor(settings.control.workers, config_options)
+        self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._inside: Worker | None = None
 
-    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGTERM or SIGINT (or cancellation); `on_ready` when the API and the link stand."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
+    async def run(self) -> None:
+        """Serve until cancelled."""
         await render(self._settings.run_dir / "prompts", needed_prompts(self._settings), self._voice, _log_progress)
         server = self._api_server()
         await self._hub.start()
@@ -68,12 +64,9 @@ class ControlProcess:
         workers = asyncio.create_task(self._run_workers(), name="workers")
         serving = asyncio.create_task(server.main_loop(), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
-        on_ready()
-        stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({stopping, workers, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
             workers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await workers
@@ -93,7 +86,7 @@ class ControlProcess:
         working = asyncio.create_task(worker.run())
         try:
             while not working.done():
-                self.live.workers[1].state = worker.state(0)
+                self.live.worker_state(1, worker.state(0))
                 await asyncio.wait({working}, timeout=0.2)
             await working
         finally:
@@ -139,5 +132,3 @@ async def _bind(server: uvicorn.Server, settings: Settings) -> None:
 
 def _log_progress(done: int, count: int) -> None:
     log.info("prompt_rendered", done=done, of=count)
-
-

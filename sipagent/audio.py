@@ -56,9 +56,7 @@ def encode(pcm: bytes, law: Law) -> bytes:
     return audioop.lin2ulaw(pcm, 2) if law is Law.ULAW else audioop.lin2alaw(pcm, 2)
 
 
-_LAW_CHANGE = {
-    (a, b): encode(decode(bytes(range(256)), a), b) for a in Law for b in Law
-}
+_LAW_CHANGE = {(a, b): encode(decode(bytes(range(256)), a), b) for a in Law for b in Law}
 
 
 def change_law(payload: bytes, source: Law, target: Law) -> bytes:

@@ -351,9 +351,7 @@ class Call:
         self._story.barge_ins += 1
         if not flushed.item_id.startswith(PROMPT):
             self._session.truncate(flushed.item_id, flushed.played_ms)
-        self._emit(
-            model.BargeIn, item_id=flushed.item_id, played_ms=flushed.played_ms, dropped_ms=flushed.dropped_ms
-        )
+        self._emit(model.BargeIn, item_id=flushed.item_id, played_ms=flushed.played_ms, dropped_ms=flushed.dropped_ms)
 
     def _on_talk(self, item_id: str) -> None:
         self._quiet.clear()
@@ -467,7 +465,8 @@ class Call:
         counters["playout_overflow_ms"] = self._media.queue.overflow_ms
         if client and session:
             counters["uplink_dropped"] = client.dropped_frames + session.counts["backlog_dropped"]
-            counters |= {f"realtime_{name}": count for name, count in session.counts.items()}
+            known = {name: count for name, count in session.counts.items() if not name.startswith("ignored:")}
+            counters |= {f"realtime_{name}": count for name, count in known.items()}
         self._emit(
             model.CallEnded,
             outcome=outcome,

@@ -150,6 +150,13 @@ class ControlSettings(_Section):
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
 
 
+class StandinSettings(_Section):
+    """The scripted agent that speaks when there is no key."""
+
+    port: Port = 8091
+    """On loopback."""
+
+
 class LogSettings(_Section):
     """Logs go to stdout."""
 
@@ -182,6 +189,7 @@ class Settings(BaseSettings):
     numbers: dict[str, str] = Field(min_length=1)
     """Dialled number or extension -> agent; "*" for all others."""
     control: ControlSettings = ControlSettings()
+    standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -230,16 +238,7 @@ def load(path: Path | None) -> Settings:
     `path` None means `sipagent.toml` here. A secrets folder that does not exist is no error.
     """
     file = path or Path("sipagent.toml")
-    try:
-        text = file.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: {error.strerror}. Start from sipagent.example.toml: cp sipagent.example.toml {file}"
-        ) from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not TOML: {error}") from None
+    text, data = _read(file)
     secrets_dir = _secrets_dir(data)
     if os.environ.get("XAI_API_KEY"):
         data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
@@ -250,12 +249,37 @@ def load(path: Path | None) -> Settings:
     return _with_prompt_files(settings, file)
 
 
+def run_dir_of(file: Path) -> Path:
+    """The run folder a configuration names, before the rest of it is checked: secrets are made there."""
+    return _run_dir(_read(file)[1])
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: {error.strerror}. Start from the example: cp sipagent.example.toml {file}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text: {error}") from None
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+
+
+def _run_dir(data: dict[str, Any]) -> Path:
+    return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
+
+
 def _secrets_dir(data: dict[str, Any]) -> Path | None:
-    run_dir = os.environ.get("SIPAGENT_RUN_DIR") or data.get("run_dir") or ".run"
-    for name in (os.environ.get("SIPAGENT_SECRETS_DIR"), os.environ.get("CREDENTIALS_DIRECTORY"), f"{run_dir}/secrets"):
-        if name and Path(name).is_dir():
-            return Path(name)
-    return None
+    named = (
+        os.environ.get("SIPAGENT_SECRETS_DIR"),
+        os.environ.get("CREDENTIALS_DIRECTORY"),
+        _run_dir(data) / "secrets",
+    )
+    return next((Path(name) for name in named if name and Path(name).is_dir()), None)
 
 
 def _with_prompt_files(settings: Settings, file: Path) -> Settings:

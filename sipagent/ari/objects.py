@@ -67,9 +67,7 @@ class BridgeHandle:
 
     async def add(self, *channels: ChannelHandle) -> None:
         """Put channels in; with two of them Asterisk forwards packets as they come."""
-        await self.ari.request(
-            "POST", f"bridges/{self.id}/addChannel", {"channel": ",".join(c.id for c in channels)}
-        )
+        await self.ari.request("POST", f"bridges/{self.id}/addChannel", {"channel": ",".join(c.id for c in channels)})
 
 
 @dataclass(frozen=True, slots=True)

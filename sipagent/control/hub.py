@@ -69,7 +69,7 @@ class Hub:
                         return
                     case model.WorkerState():
                         if number:
-                            self._live.workers[number].state = upward
+                            self._live.worker_state(number, upward)
                     case _:
                         self._live.take(upward)
         except ConnectionClosed:

@@ -5,6 +5,7 @@ It holds the running calls and the last few that ended, nothing else: history is
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,11 +60,24 @@ class Live:
         self.calls: dict[str, LiveCall] = {}
         self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
         self.counts: Counter[str] = Counter()
+        self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
 
     def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
         """Hear every event; a subscriber only takes note."""
         self._subscribers.append(subscriber)
+
+    def worker_state(self, number: int, state: model.WorkerState | None) -> None:
+        """A worker said how it does, or went away."""
+        self.workers[number].state = state
+        if not self.why_not_ready():
+            self._ready.set()
+        else:
+            self._ready.clear()
+
+    async def until_ready(self) -> None:
+        """Returns when the node takes calls."""
+        await self._ready.wait()
 
     def why_not_ready(self) -> list[str]:
         """One line for each thing that keeps the node from taking calls; empty when it does."""
@@ -79,7 +93,7 @@ class Live:
 
     def worker_lost(self, number: int) -> None:
         """The link of a worker closed: its calls are gone from here."""
-        self.workers[number].state = None
+        self.worker_state(number, None)
         for call in [c for c in self.calls.values() if c.worker == number]:
             self.counts["calls_without_end"] += 1
             call.state = "lost"

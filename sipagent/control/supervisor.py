@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
@@ -27,9 +28,9 @@ def worker_command(config: Sequence[str], number: int) -> list[str]:
 class Supervisor:
     """The children. `run` until cancelled; cancelling stops them."""
 
-    def __init__(self, workers: int, config: Sequence[str]) -> None:
+    def __init__(self, workers: int, config: Sequence[str], log_file: Path | None = None) -> None:
         self.restarts = 0
-        self._workers, self._config = workers, config
+        self._workers, self._config, self._log_file = workers, config, log_file
 
     async def run(self) -> None:
         """Keep every worker running."""
@@ -42,10 +43,7 @@ class Supervisor:
         quick_deaths = 0
         while True:
             started = loop.time()
-            # A group of its own: Ctrl-C reaches us, and we tell the workers in our own order.
-            process = await asyncio.create_subprocess_exec(
-                *worker_command(self._config, number), process_group=0, stdin=asyncio.subprocess.DEVNULL
-            )
+            process = await self._start(number)
             try:
                 status = await process.wait()
             except asyncio.CancelledError:
@@ -56,6 +54,18 @@ class Supervisor:
             wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
             log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)
             await asyncio.sleep(wait_s)
+
+    async def _start(self, number: int) -> asyncio.subprocess.Process:
+        with contextlib.ExitStack() as stack:
+            log_file = stack.enter_context(self._log_file.open("ab")) if self._log_file else None
+            # A group of its own: Ctrl-C reaches us, and we tell the workers in our own order.
+            return await asyncio.create_subprocess_exec(
+                *worker_command(self._config, number),
+                start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+            )
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -40,9 +40,10 @@ class Redact:
         return event
 
 
-def configure(settings: LogSettings, **bound: Any) -> None:
-    """Set up logging for this process; `bound` stands on every line (the worker's number)."""
-    as_text = settings.format == "text" or (settings.format == "auto" and sys.stdout.isatty())
+def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any) -> None:
+    """Set up logging for this process, to stdout or `stream`; `bound` stands on every line (the worker's number)."""
+    stream = stream or sys.stdout
+    as_text = settings.format == "text" or (settings.format == "auto" and stream.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -50,20 +51,20 @@ def configure(settings: LogSettings, **bound: Any) -> None:
         Redact(settings),
     ]
     if as_text:
-        renderer: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        renderer: list[Any] = [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
     else:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     level = getattr(logging, settings.level.upper())
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)
     # What libraries say goes the same way, without their debug chatter.
     form = "%(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stdout, level=max(level, logging.WARNING), format=form)
+    logging.basicConfig(force=True, stream=stream, level=max(level, logging.WARNING), format=form)
 
 
 def log_event(event: model.CallEvent) -> None:

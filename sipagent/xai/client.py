@@ -59,6 +59,7 @@ class RealtimeClient(asyncio.Protocol):
         self._open: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
         self._fragments: list[bytes] = []
         self._closing = False
 
@@ -168,11 +169,11 @@ class RealtimeClient(asyncio.Protocol):
 
     def _arm(self) -> None:
         due = self.session.next_timer()
-        if self._timer and (due is None or self._timer.when() != due):
+        if self._timer and due != self._due:
             self._timer.cancel()
             self._timer = None
         if due is not None and self._timer is None:
-            self._timer = self._loop.call_at(due, self._on_timer)
+            self._due, self._timer = due, self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -16,7 +16,13 @@ CHANNEL = {
     "protocol_id": "1-3@127.0.0.1",
     "caller": {"name": "", "number": "phone"},
     "connected": {"name": "", "number": ""},
-    "dialplan": {"context": "sipagent", "exten": "s", "priority": 6, "app_name": "Stasis", "app_data": "sipagent-1,in,100"},
+    "dialplan": {
+        "context": "sipagent",
+        "exten": "s",
+        "priority": 6,
+        "app_name": "Stasis",
+        "app_data": "sipagent-1,in,100",
+    },
     "creationtime": "2026-11-23T18:51:00.000+0000",
     "language": "en",
 }

@@ -11,7 +11,9 @@ from sipagent.rtp.packet import RtpPacket, build, parse, seq_delta, ts_delta
 PAYLOAD = bytes(range(160))
 
 
-def raw(first: int = 0x80, second: int = 8, *, seq: int = 7, ts: int = 160, ssrc: int = 1, rest: bytes = PAYLOAD) -> bytes:
+def raw(
+    first: int = 0x80, second: int = 8, *, seq: int = 7, ts: int = 160, ssrc: int = 1, rest: bytes = PAYLOAD
+) -> bytes:
     return struct.pack("!BBHII", first, second, seq, ts, ssrc) + rest
 
 

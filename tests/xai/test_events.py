@@ -34,7 +34,9 @@ def test_audio_delta_with_the_wires_extras() -> None:
     ("text", "event"),
     [
         (
-            message("session.created", session={"id": "ab", "model": "grok-voice-think-fast-2.0", "turn_detection": {}}),
+            message(
+                "session.created", session={"id": "ab", "model": "grok-voice-think-fast-2.0", "turn_detection": {}}
+            ),
             events.SessionCreated("ab", "grok-voice-think-fast-2.0"),
         ),
         (message("conversation.created", conversation={"id": "c"}), events.ConversationCreated("c")),
@@ -69,7 +71,10 @@ def test_audio_delta_with_the_wires_extras() -> None:
         ),
         (
             message(
-                "conversation.item.input_audio_transcription.completed", item_id="u", transcript="h", status="in_progress"
+                "conversation.item.input_audio_transcription.completed",
+                item_id="u",
+                transcript="h",
+                status="in_progress",
             ),
             events.InputTranscript("u", "h", final=False),
         ),
@@ -140,8 +145,24 @@ TYPES = [
 ]
 LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 OBJECT = st.dictionaries(st.sampled_from(["id", "type", "role", "content", "transcript"]), LEAF, max_size=3)
-JSON = LEAF | OBJECT | st.lists(OBJECT | LEAF, max_size=2) | st.fixed_dictionaries({"content": st.lists(OBJECT, max_size=2)})
-FIELDS = ["item_id", "delta", "audio_duration_ms", "session", "response", "item", "error", "usage", "conversation", "status"]
+JSON = (
+    LEAF
+    | OBJECT
+    | st.lists(OBJECT | LEAF, max_size=2)
+    | st.fixed_dictionaries({"content": st.lists(OBJECT, max_size=2)})
+)
+FIELDS = [
+    "item_id",
+    "delta",
+    "audio_duration_ms",
+    "session",
+    "response",
+    "item",
+    "error",
+    "usage",
+    "conversation",
+    "status",
+]
 
 
 @given(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
@@ -160,4 +181,6 @@ def test_what_we_send_is_the_wires_json() -> None:
         "content_index": 0,
         "audio_end_ms": 120,
     }
-    assert json.loads(events.force_message('say "hi"'))["item"]["content"] == [{"type": "output_text", "text": 'say "hi"'}]
+    assert json.loads(events.force_message('say "hi"'))["item"]["content"] == [
+        {"type": "output_text", "text": 'say "hi"'}
+    ]

@@ -188,7 +188,9 @@ def test_pcm_deltas_may_end_within_a_sample() -> None:
     heard = 0
     for start in range(0, len(pcm), 4801):
         piece = pcm[start : start + 4801]
-        heard += sum(len(e.audio) for e in server.audio("r", piece, ms=len(piece) / 48) if isinstance(e, xai.AgentAudio))
+        heard += sum(
+            len(e.audio) for e in server.audio("r", piece, ms=len(piece) / 48) if isinstance(e, xai.AgentAudio)
+        )
     events = server.say("response.output_audio.done", response_id="r", item_id="i")
     heard += sum(len(e.audio) for e in events if isinstance(e, xai.AgentAudio))
     assert heard == 8000
@@ -204,8 +206,12 @@ def test_transcripts_grow_and_are_replaced() -> None:
     server = ready()
     server.respond("r")
     kind = "response.output_audio_transcript."
-    assert server.say(kind + "delta", response_id="r", item_id="i", delta="Hel") == [xai.AgentTranscript("i", "Hel", final=False)]
-    assert server.say(kind + "delta", response_id="r", item_id="i", delta="lo") == [xai.AgentTranscript("i", "Hello", final=False)]
+    assert server.say(kind + "delta", response_id="r", item_id="i", delta="Hel") == [
+        xai.AgentTranscript("i", "Hel", final=False)
+    ]
+    assert server.say(kind + "delta", response_id="r", item_id="i", delta="lo") == [
+        xai.AgentTranscript("i", "Hello", final=False)
+    ]
     assert server.say(kind + "done", response_id="r", item_id="i", transcript="Hello.") == [
         xai.AgentTranscript("i", "Hello.", final=True)
     ]
@@ -215,7 +221,10 @@ def test_function_calls_wait_for_the_end_of_the_response_and_come_once() -> None
     server = ready()
     server.respond("r")
     for _ in range(2):
-        assert server.say("response.function_call_arguments.done", response_id="r", call_id="c", name="f", arguments="{}") == []
+        assert (
+            server.say("response.function_call_arguments.done", response_id="r", call_id="c", name="f", arguments="{}")
+            == []
+        )
     assert server.say("response.output_item.done", item={"type": "function_call", "call_id": "c", "name": "f"}) == []
     events = server.say("response.done", response={"id": "r", "status": "completed"})
     assert [e for e in events if isinstance(e, wire.FunctionCall)] == [wire.FunctionCall("r", "c", "f", "{}")]

@@ -1,0 +1,295 @@
+"""The command line: thin commands over the composition roots. Exit codes: 0 well, 1 not, 2 wrong usage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from sipagent import __version__, config, demo, dialogue, doctor, node, secretfiles, worker
+from sipagent.app import ControlProcess, prompt_voice, prompts_folder
+from sipagent.asterisk import fetch
+from sipagent.asterisk import run as asterisk_run
+from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
+from sipagent.config import Settings
+from sipagent.errors import SipAgentError, ToolError
+from sipagent.flow.prompts import Prompts
+from sipagent.observe import logs
+from sipagent.phone.phone import Phone, PhoneConfig
+from sipagent.speech import Flite
+from sipagent.standin import server as standin_server
+from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.faults import parse_faults
+
+app = typer.Typer(
+    name="sipagent",
+    help="A SIP softswitch agent: Asterisk in front, a realtime voice model behind.",
+    epilog="First steps: `sipagent demo` brings everything up and calls it; `sipagent doctor` says what is missing.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+asterisk_app = typer.Typer(help="Run a private Asterisk from asterisk-conf/.", no_args_is_help=True)
+app.add_typer(asterisk_app, name="asterisk")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+StandinOption = Annotated[bool, typer.Option("--standin", help="Use the stand-in as the voice model, no key needed.")]
+DEFAULT_CONFIG = Path("sipagent.toml")
+
+T = TypeVar("T")
+
+console = Console()
+
+
+def main() -> None:
+    """Entry point: our own errors become one line on stderr and exit code 1."""
+    try:
+        app()
+    except SipAgentError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"sipagent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    del version
+
+
+@app.command(epilog="Example: sipagent run --config /etc/sipagent/sipagent.toml")
+def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = False) -> None:
+    """The control process and its workers; Asterisk must be there already."""
+    settings = _settings(config_file, standin=standin)
+    if node.needs_standin(settings):
+        raise ToolError("no key for xAI: set XAI_API_KEY (or [realtime] url), or try `sipagent run --standin`")
+    logs.configure(settings.log)
+    options = ["--config", str(config_file), *(["--standin"] if standin else [])]
+
+    async def serve() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if standin:
+                root = find_root(("flite",)) or Root(None)
+                await stack.enter_async_context(await standin_server.serve(node.standin_config(settings, root)))
+            control = ControlProcess(settings, options, _flite())
+            await _until_signal(control.run())
+
+    _run(serve())
+
+
+@app.command("worker", epilog="Started by `sipagent run`; by hand only to look at one worker alone.")
+def run_worker(
+    number: Annotated[int, typer.Argument(min=1, help="Which worker, from 1.")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    standin: StandinOption = False,
+) -> None:
+    """One call worker."""
+    settings = _settings(config_file, standin=standin)
+    logs.configure(settings.log, worker=number)
+    prompts = Prompts(prompts_folder(settings, prompt_voice(settings, ("flite",))))
+    _run(worker.run(settings, number, prompts))
+
+
+@app.command(epilog="Example: sipagent check sipagent.toml")
+def check(
+    config_file: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate the configuration: names file, line, key, what is wrong and how to mend it."""
+    settings = config.load(config_file)
+    if as_json:
+        # Secrets print as stars: pydantic's SecretStr knows itself.
+        print(settings.model_dump_json(indent=2))
+    else:
+        print(f"{config_file}: well formed; {len(settings.agents)} agent(s), {len(settings.numbers)} number(s)")
+
+
+@app.command("doctor", epilog="Example: sipagent doctor --json | jq '.[] | select(.ok | not)'")
+def run_doctor(
+    config_file: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False, standin: StandinOption = False
+) -> None:
+    """Look at everything a first call needs; each line pass or fail, with the mend."""
+    settings = _settings(config_file, standin=standin)
+
+    async def look() -> list[doctor.Check]:
+        checks = []
+        async for found in doctor.examine(settings):
+            checks.append(found)
+            if not as_json:
+                mark = "pass" if found.ok else "FAIL"
+                print(f"{mark}  {found.name}: {found.detail}" + (f"\n      mend: {found.mend}" if found.mend else ""))
+        return checks
+
+    checks = _run(look())
+    if as_json:
+        print(json.dumps([asdict(found) for found in checks], indent=2))
+    if not all(found.ok for found in checks):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Examples: sipagent call 100 --say 'When are you open?'   sipagent call sip:100@192.0.2.7:5060")
+def call(
+    target: Annotated[str, typer.Argument(help="A number at our own Asterisk, or sip:user@host:port.")],
+    say: Annotated[list[str] | None, typer.Option("--say", help="What the caller says; may be repeated.")] = None,
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    record: Annotated[Path | None, typer.Option(help="Save the call as a stereo WAV file.")] = None,
+) -> None:
+    """Place a test call with a SIP client of ours and print what its ear got."""
+    settings = _settings(config_file)
+    root = find_root(("sipp", "flite")) or Root(None)
+    asterisk = settings.asterisk
+    phone_config = PhoneConfig(
+        server=f"{demo.reachable(asterisk.sip_address)}:{asterisk.sip_port}",
+        user=asterisk.phone_user,
+        password=asterisk.phone_password.get_secret_value(),
+    )
+    lines = tuple(dialogue.Line(text) for text in say) if say else dialogue.DEMO
+    flite = Flite(root.command("flite"), demo.CALLER_VOICE)
+
+    async def place() -> dialogue.Figures:
+        async with Phone(phone_config, root.command("sipp")) as phone:
+            summary = await dialogue.converse(phone, target, lines, flite.synthesize)
+            if record:
+                phone.save_wav(record)
+        return dialogue.Figures.of(summary)
+
+    figures = _run(place())
+    if as_json:
+        print(json.dumps(asdict(figures), indent=2))
+    else:
+        demo.print_figures(figures, console)
+    if figures.outcome != "answered":
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: sipagent standin --port 8091 --fault drop@3.5")
+def standin(
+    port: Annotated[int, typer.Option(help="On loopback; 0 for any.")] = 8091,
+    script: Annotated[Path | None, typer.Option(help="The script; a small reception by default.")] = None,
+    mode: Annotated[Mode, typer.Option(help="How a turn is answered.")] = Mode.SCRIPT,
+    fault: Annotated[list[str] | None, typer.Option(help="Misbehave, e.g. no-ack, drop@3.5, refuse=429.")] = None,
+) -> None:
+    """The stand-in alone: a realtime voice server in xAI's wire, scripted, offline."""
+    flite = tuple(_flite()) if mode is Mode.SCRIPT else ("flite",)
+    standin_config = StandinConfig(port=port, script=script, mode=mode, faults=parse_faults(fault or []), flite=flite)
+    logs.configure(config.LogSettings())
+
+    async def serve() -> None:
+        async with await standin_server.serve(standin_config) as server:
+            print(f"stand-in (not Grok) on {server.url}; any key is let in. Ctrl-C stops it.", flush=True)
+            await _until_signal(asyncio.Event().wait())
+
+    _run(serve())
+
+
+@app.command("demo", epilog="This is what `make run` runs. Example: sipagent demo --no-demo")
+def run_demo(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    place_call: Annotated[bool, typer.Option("--demo/--no-demo", help="Place the demo call.")] = True,
+    stay: Annotated[bool, typer.Option("--stay/--once", help="Stay up after the call, or end with it.")] = True,
+) -> None:
+    """Everything on this machine: Asterisk, the stand-in or xAI, sipagent, and one call to see it work."""
+    demo.first_config(config_file, console)
+    root = fetch.fetch(DEFAULT_TOOLS)
+    settings = _settings(config_file)
+    well = _run(demo.run(demo.Demo(config_file, place_call, stay), settings, root, console))
+    if not well:
+        raise typer.Exit(1)
+
+
+@asterisk_app.command(epilog="Stays in the foreground; Ctrl-C or `sipagent asterisk down` stops it.")
+def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Fetch Asterisk 22 where there is none (Debian), and run it."""
+    root = fetch.fetch(("asterisk",))
+    settings = _settings(config_file)
+
+    async def serve() -> None:
+        async with node.asterisk(settings, root, print) as server:
+            await _until_signal(server.wait())
+
+    _run(serve())
+
+
+@asterisk_app.command()
+def down(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Stop the Asterisk that `up` runs."""
+    settings = _settings(config_file)
+    asterisk_config = node.asterisk_config(settings)
+    pid = asterisk_run.running_pid(asterisk_config)
+    if pid is None:
+        print("no Asterisk of ours is running")
+        return
+    os.kill(pid, signal.SIGTERM)
+    print(f"told Asterisk (pid {pid}) to stop")
+
+
+@asterisk_app.command(epilog="Example: sipagent asterisk cli 'core show channels'")
+def cli(
+    line: Annotated[list[str], typer.Argument(help="The command.")], config_file: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """One command on Asterisk's own command line."""
+    settings = _settings(config_file)
+    root = find_root(("asterisk",)) or Root(None)
+    print(_run(asterisk_run.command(node.asterisk_config(settings), root, " ".join(line))))
+
+
+# --- shared by the commands
+
+
+def _settings(config_file: Path, *, standin: bool = False) -> Settings:
+    """The configuration; passwords nobody chose are made on the way."""
+    secretfiles.ensure(config.run_dir_of(config_file))
+    settings = config.load(config_file)
+    return node.with_standin(settings) if standin else settings
+
+
+def _flite() -> list[str]:
+    return (find_root(("flite",)) or Root(None)).command("flite")
+
+
+async def _until_signal(work: Coroutine[Any, Any, object]) -> None:
+    """Run until the work ends or somebody asks us to stop; then the work is cancelled and has cleaned up."""
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """On uvloop where there is one: its sockets and timers cost less."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(work)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - Linux only
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,196 @@
+"""`make run`: a node from nothing, one real call to it, and then it is yours.
+
+Asterisk from `asterisk-conf/`, the stand-in where there is no key, the control process with its workers;
+then a SIP client of ours calls, talks and interrupts, and what it heard is measured at its own ear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from sipagent import model, node
+from sipagent.asterisk.root import Root
+from sipagent.config import Settings
+from sipagent.dialogue import DEMO, Figures, converse
+from sipagent.errors import ToolError
+from sipagent.model import Role
+from sipagent.observe import logs
+from sipagent.phone.phone import Phone, PhoneConfig
+from sipagent.speech import Flite
+from sipagent.standin import server as standin_server
+
+EXAMPLE = "sipagent.example.toml"
+CALLER_VOICE = "kal"
+"""flite's other voice: who speaks is heard at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What `sipagent demo` was asked for."""
+
+    config: Path
+    call: bool = True
+    stay: bool = True
+
+
+def first_config(path: Path, console: Console) -> None:
+    """A newcomer has no configuration yet: the example is one that works."""
+    if not path.exists():
+        example = Path(__file__).parents[1] / EXAMPLE
+        if not example.exists():
+            raise ToolError(f"{path} is missing, and so is {EXAMPLE}: run this in a checkout of sipagent")
+        path.write_text(example.read_text("utf-8"), "utf-8")
+        console.print(f"made {path} from {EXAMPLE}: it is yours to change")
+
+
+async def run(demo: Demo, settings: Settings, root: Root, console: Console) -> bool:
+    """Bring the node up, call it, stay until Ctrl-C. False when the call did not go well."""
+    say = _Step(console)
+    options = ["--config", str(demo.config)]
+    log_file = settings.run_dir / "sipagent.log"
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    with log_file.open("a", encoding="utf-8") as log:
+        logs.configure(settings.log.model_copy(update={"format": "json"}), stream=log)
+        async with contextlib.AsyncExitStack() as stack:
+            if node.needs_standin(settings):
+                settings = node.with_standin(settings)
+                options.append("--standin")
+                await stack.enter_async_context(_standin(settings, root))
+                say("no XAI_API_KEY: the scripted stand-in answers (it is not Grok, and says so)")
+            else:
+                say(f"the voice model is at {settings.realtime.endpoint}")
+            await stack.enter_async_context(node.asterisk(settings, root, say))
+            control = await stack.enter_async_context(
+                node.control_process(settings, options, root, say, log_file=log_file)
+            )
+            well = True
+            if demo.call:
+                control.live.subscribe(Talk(console))
+                calling = asyncio.create_task(demo_call(settings, root, console))
+                await asyncio.wait({calling, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+                if stop.is_set():
+                    calling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    well = await calling
+            if demo.stay and not stop.is_set():
+                _how_to_call(settings, console, log_file)
+                await stop.wait()
+            console.print("stopping ...")
+        console.print("stopped; nothing is left running")
+    return well
+
+
+@contextlib.asynccontextmanager
+async def _standin(settings: Settings, root: Root) -> AsyncIterator[None]:
+    async with await standin_server.serve(node.standin_config(settings, root)):
+        yield
+
+
+async def demo_call(settings: Settings, root: Root, console: Console) -> bool:
+    """One call with a greeting and three turns, the last a barge-in; prints what the caller got."""
+    number = next((n for n in settings.numbers if n != "*"), "100")
+    flite = Flite(root.command("flite"), CALLER_VOICE)
+    asterisk = settings.asterisk
+    config = PhoneConfig(
+        server=f"{reachable(asterisk.sip_address)}:{asterisk.sip_port}",
+        user=asterisk.phone_user,
+        password=asterisk.phone_password.get_secret_value(),
+    )
+    console.rule(f"demo call: a SIP client dials {number}")
+    try:
+        async with Phone(config, root.command("sipp")) as phone:
+            summary = await converse(phone, number, DEMO, flite.synthesize)
+    except ToolError as error:
+        console.print(f"[red]the call did not go well:[/] {error}")
+        return False
+    print_figures(Figures.of(summary), console)
+    return summary.outcome == "answered"
+
+
+def print_figures(figures: Figures, console: Console) -> None:
+    """The closing summary, as the caller's ear has it."""
+    console.rule("what the caller heard")
+    rows = (
+        ("outcome", figures.outcome),
+        ("INVITE to 200", _ms(figures.setup_ms)),
+        ("INVITE to first agent audio", _ms(figures.first_agent_ms)),
+        ("turns answered", str(figures.turns)),
+        ("ear to ear, p50 / max", f"{_ms(figures.ear_to_ear_p50_ms)} / {_ms(figures.ear_to_ear_max_ms)}"),
+        ("barge-in: agent silent after", _ms(figures.barge_in_stop_ms)),
+        ("packets lost", f"{figures.packets_lost} of {figures.packets_lost + figures.packets_received}"),
+        ("longest gap between packets", _ms(figures.longest_gap_ms)),
+    )
+    for name, value in rows:
+        console.print(f"  {name:<30} {value}")
+
+
+class Talk:
+    """Prints the conversation as it happens, from the node's events."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, str] = {}
+
+    def __call__(self, event: model.CallEvent) -> None:
+        """One event."""
+        match event:
+            case model.CallAnswered():
+                self._console.print(f"  [dim]answered after {event.setup_ms:.0f} ms[/]")
+            case model.SessionOpened():
+                self._console.print(f"  [dim]{event.model} ready after {event.connect_ms:.0f} ms[/]")
+            case model.Transcript() if event.final and self._said.get(event.item_id) != event.text:
+                self._said[event.item_id] = event.text
+                style = "cyan" if event.role is Role.CALLER else "green"
+                self._console.print(f"  [{style}]{event.role:>6}[/]  {event.text}", highlight=False)
+            case model.AgentSpoke() if event.latency_ms is not None:
+                self._console.print(f"  [dim]agent speaks {event.latency_ms:.0f} ms after the caller's last word[/]")
+            case model.BargeIn():
+                self._console.print(f"  [dim]barge-in: {event.dropped_ms} ms of speech thrown away[/]")
+            case model.RealtimeTrouble():
+                self._console.print(f"  [yellow]{event.what}: {event.detail}[/]")
+            case model.CallEnded():
+                self._console.print(f"  [dim]ended: {event.outcome.result}, {event.outcome.reason}[/]")
+            case _:
+                pass
+
+
+class _Step:
+    """A line for each part that is up."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, text: str) -> None:
+        self._console.print(f"[green]ok[/]  {text}", highlight=False)
+
+
+def _how_to_call(settings: Settings, console: Console, log_file: Path) -> None:
+    asterisk = settings.asterisk
+    console.rule("call it yourself")
+    numbers = ", ".join(n for n in settings.numbers if n != "*") or "any number"
+    console.print(f"  SIP server   {reachable(asterisk.sip_address)}:{asterisk.sip_port} (UDP)", highlight=False)
+    console.print(f"  user         {asterisk.phone_user}", highlight=False)
+    console.print(f"  password     {asterisk.phone_password.get_secret_value()}", highlight=False)
+    console.print(f"  dial         {numbers} (600 is an echo test)", highlight=False)
+    if asterisk.sip_address == "127.0.0.1":
+        console.print("  from another machine: set [asterisk] sip_address to this machine's address")
+    console.print(f"  log          {log_file}", highlight=False)
+    console.print("Ctrl-C stops everything.")
+
+
+def reachable(address: str) -> str:
+    """Where a client on this machine finds a server that listens there."""
+    return "127.0.0.1" if address == "0.0.0.0" else address
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
