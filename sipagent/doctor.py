@@ -44,8 +44,8 @@ class Check:
 async def examine(settings: Settings) -> AsyncIterator[Check]:
     """Every check in turn; a check that depends on a failed one is left out."""
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-    auth = aiohttp.BasicAuth(settings.asterisk.username, settings.asterisk.password.get_secret_value())
-    async with aiohttp.ClientSession(timeout=timeout, auth=auth) as http:
+    login = aiohttp.encode_basic_auth(settings.asterisk.username, settings.asterisk.password.get_secret_value())
+    async with aiohttp.ClientSession(timeout=timeout, headers={"Authorization": login}) as http:
         info, check = await _ari(http, settings)
         yield check
         if info is not None:

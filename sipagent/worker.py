@@ -57,7 +57,7 @@ class Worker:
             on_call=self._on_call,
             on_orphan=self._on_orphan,
         )
-        wheel = Wheel(loop.time())
+        self.pacer_wheel = wheel = Wheel(loop.time())
         self._timer = PacerTimer(wheel, loop)
         self._house = House(
             settings=settings,

@@ -68,7 +68,7 @@ class AriClient:
         self.counts: Counter[str] = Counter()
         """Events skipped by type, reconnections, requests that timed out."""
         self._url = url.rstrip("/") + "/ari"
-        self._auth = aiohttp.BasicAuth(username, password)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
         self._on_call = on_call
         self._on_orphan = on_orphan
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -80,7 +80,7 @@ class AriClient:
 
     async def run(self) -> None:
         """Keep the socket up until cancelled."""
-        async with aiohttp.ClientSession(auth=self._auth) as http:
+        async with aiohttp.ClientSession(headers=self._headers) as http:
             attempts = 0
             while True:
                 try:

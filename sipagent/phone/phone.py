@@ -144,7 +144,11 @@ class Phone:
         )  # fmt: skip
         self._call = SippCall(self._sipp, caller, (address, port), local)
         self._mark = time.monotonic()
-        await self._call.start()
+        try:
+            await self._call.start()
+        except ToolError as error:
+            self._finish(SipReport(SipEvent.LOST, time.monotonic(), detail=str(error)))
+            raise
         self._watch = asyncio.create_task(self._follow(self._call), name=f"phone {self.number}")
 
     async def wait_answered(self, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
@@ -219,9 +223,6 @@ class Phone:
             return
         self._hung_up_by_us = True
         await self._call.hang_up()
-        if not await self._call.wait_ended():
-            self._finish(SipReport(SipEvent.LOST, time.monotonic(), detail="no answer to our BYE or CANCEL"))
-            return
         async with asyncio.timeout(1.0):  # the report is in the queue: one step of the loop
             await self._ended.wait()
 

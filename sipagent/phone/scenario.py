@@ -137,34 +137,39 @@ def _invite(caller: Caller, *, digest: bool) -> str:
 
 
 def _early(number: int, *, challenged: bool) -> str:
-    """Everything that may come before the answer, in any order, and our own wish to hang up."""
-    wait, ringing, progress = number * 10, number * 10 + 1, number * 10 + 2
+    """Everything that may come before the answer, in any order.
+
+    A CANCEL must wait for a first response (RFC 3261, 9.1), so only the second list takes our command;
+    SippCall holds one back that is given earlier.
+    """
+    first, wait, trying, ringing, progress = (number * 10 + step for step in range(5))
     media = (
         '<action><ereg regexp="c=IN IP[46] ([^[:space:]]+)" search_in="msg" assign_to="whole,host"/>'
         '<ereg regexp="m=audio ([0-9]+)" search_in="msg" assign_to="whole,port"/></action>'
     )
     status = '<action><ereg regexp="SIP/2.0 ([0-9]+)" search_in="msg" assign_to="whole,status"/></action>'
-    lines = [
-        f'<label id="{wait}"/>',
-        f'<recv response="100" optional="true" next="{wait}"/>',
-        f'<recv response="181" optional="true" next="{wait}"/>',
-        f'<recv response="182" optional="true" next="{wait}"/>',
+    responses = [
+        *(f'<recv response="{code}" optional="true" next="{wait}"/>' for code in (181, 182, 199)),
         f'<recv response="180" optional="true" next="{ringing}"/>',
         f'<recv response="183" optional="true" next="{progress}">{media}</recv>',
         f'<recv response="200" optional="true" rrs="true" next="40">{media}</recv>',
+        *(f'<recv response="{code}" optional="true" next="60">{status}</recv>' for code in _FINAL),
     ]
     for code in _CHALLENGE:
-        if challenged:  # challenged twice: the password is wrong
-            lines.append(f'<recv response="{code}" optional="true" next="60">{status}</recv>')
-        else:
-            lines.append(f'<recv response="{code}" optional="true" auth="true" next="3"/>')
-    lines += [f'<recv response="{code}" optional="true" next="60">{status}</recv>' for code in _FINAL]
-    lines += [
+        # Challenged twice: the password is wrong.
+        then = f'next="60">{status}</recv>' if challenged else 'auth="true" next="3"/>'
+        responses.append(f'<recv response="{code}" optional="true" {then}')
+    steps = (
+        (trying, "trying", ()),
+        (ringing, "ringing", ()),
+        (progress, "progress", ("Media: [$host] [$port]",)),
+    )
+    return "\n".join((
+        f'<label id="{first}"/>', *responses, f'<recv response="100" next="{trying}"/>',
+        f'<label id="{wait}"/>', f'<recv response="100" optional="true" next="{wait}"/>', *responses,
         '<recvCmd next="70"/>',
-        f'<label id="{ringing}"/>{_tell("ringing")}<nop hide="true" next="{wait}"/>',
-        f'<label id="{progress}"/>{_tell("progress", "Media: [$host] [$port]")}<nop hide="true" next="{wait}"/>',
-    ]
-    return "\n".join(lines)
+        *(f'<label id="{label}"/>{_tell(event, *more)}<nop hide="true" next="{wait}"/>' for label, event, more in steps),
+    ))  # fmt: skip
 
 
 def _answered(caller: Caller) -> str:
@@ -207,16 +212,20 @@ def _refused(caller: Caller) -> str:
 
 def _cancelled(caller: Caller) -> str:
     """CANCEL and the 487 that follows; a 200 that crossed it on the wire is acknowledged and hung up."""
+    ignored = "\n".join(f'<recv response="{code}" optional="true" next="71"/>' for code in (100, 180, 181, 182, 183))
+    others = (code for code in (*_FINAL, *_CHALLENGE) if code not in (481, 487))
+    failed = "\n".join(f'<recv response="{code}" optional="true" next="72"/>' for code in others)
     return f"""
 <label id="70"/>
 <send retrans="500" start_txn="cancel">{_same_transaction("CANCEL", f"To: <{caller.target}>", caller)}</send>
 <label id="71"/>
 <recv response="200" optional="true" response_txn="cancel" next="71"/>
 <recv response="481" optional="true" response_txn="cancel" next="71"/>
-<recv response="180" optional="true" next="71"/>
-<recv response="183" optional="true" next="71"/>
+{ignored}
 <recv response="200" optional="true" rrs="true" next="75"/>
+{failed}
 <recv response="487"/>
+<label id="72"/>
 <send>{_same_transaction("ACK", "[last_To:]", caller)}</send>
 {_tell("cancelled")}
 <nop hide="true" next="99"/>

@@ -22,6 +22,7 @@ from pathlib import Path
 from sipagent.errors import ToolError
 from sipagent.phone.scenario import Caller, scenario
 
+UNHEARD_TIMEOUT_S = 0.5  # for the first response: without one there is nothing to cancel (RFC 3261, 9.1)
 HANG_UP_TIMEOUT_S = 3.0  # BYE or CANCEL and its answer: milliseconds on a LAN, two retransmissions otherwise
 CONNECT_TIMEOUT_S = 10.0  # SIPp starts in 50 ms; twenty at once on two busy cores have taken 2 s
 _EXIT_TIMEOUT_S = 1.5
@@ -32,6 +33,7 @@ class SipEvent(StrEnum):
     """The steps of a call, as the scenario reports them."""
 
     DIALLING = "dialling"
+    TRYING = "trying"
     RINGING = "ringing"
     PROGRESS = "progress"
     """183 with media before the answer."""
@@ -74,6 +76,7 @@ class SippCall:
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
+        self._wants_end = self._commanded = self._heard_of = False
         self._call_id = ""
         self._folder: Path | None = None
 
@@ -119,18 +122,19 @@ class SippCall:
         return await self._reports.get()
 
     async def hang_up(self) -> None:
-        """Ask for BYE (answered) or CANCEL (before); the end comes as a report."""
-        if self._writer is not None and self._call_id and not self._ended.is_set():
-            self._writer.write(f"Call-ID: {self._call_id}\r\nEvent: hang up\r\n\r\n".encode() + _ESC)
-
-    async def wait_ended(self) -> bool:
-        """Whether the call's end was reported within the time a BYE may take."""
-        try:
-            async with asyncio.timeout(HANG_UP_TIMEOUT_S):
+        """BYE (answered) or CANCEL (before); the end comes as a report, if the far end answers in time."""
+        if not self._wants_end:
+            self._wants_end = True
+            self._command_end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANG_UP_TIMEOUT_S if self._heard_of else UNHEARD_TIMEOUT_S):
                 await self._ended.wait()
-        except TimeoutError:
-            return False
-        return True
+        if not self._ended.is_set() and self._heard_of:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANG_UP_TIMEOUT_S):
+                    await self._ended.wait()
+        if not self._ended.is_set():
+            self._report(SipReport(SipEvent.LOST, time.monotonic(), detail="no answer to our BYE or CANCEL"))
 
     async def close(self) -> None:
         """End SIPp, whatever the call does; may be called twice."""
@@ -164,12 +168,24 @@ class SippCall:
             while True:
                 report = self._parse(await reader.readuntil(_ESC))
                 self._report(report)
+                # A command that met the INVITE's list just before the answer is lost with that list.
+                if self._wants_end and (not self._commanded or report.event is SipEvent.ANSWERED):
+                    self._command_end()
         if not self._ended.is_set():
             self._report(SipReport(SipEvent.LOST, time.monotonic(), detail=self._last_words()))
 
+    def _command_end(self) -> None:
+        """Tell SIPp to hang up, once it listens: from the far end's first response to the call's end."""
+        if self._writer is not None and self._heard_of and not self._ended.is_set():
+            self._commanded = True
+            self._writer.write(f"Call-ID: {self._call_id}\r\nEvent: hang up\r\n\r\n".encode() + _ESC)
+
     def _report(self, report: SipReport) -> None:
         if report.event in FINAL:
+            if self._ended.is_set():
+                return
             self._ended.set()
+        self._heard_of = self._heard_of or report.event is not SipEvent.DIALLING
         self._reports.put_nowait(report)
 
     def _parse(self, message: bytes) -> SipReport:

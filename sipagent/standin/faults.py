@@ -8,7 +8,7 @@ right behaviour lives (session, answer, server); this module only names and pars
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sipagent.errors import ConfigError
@@ -70,7 +70,16 @@ class Faults:
 
     def texts(self) -> list[str]:
         """The faults as the short texts that `parse_faults` reads, for logs."""
-        return [text for text, value in ((f.name, getattr(self, f.name)) for f in fields(self)) if value]
+        texts = [name for name in _FLAGS if getattr(self, name.replace("-", "_"))]
+        for name, field, mark in _NUMBERS:
+            value = getattr(self, field)
+            if value is not None and value != getattr(_NONE, field):
+                texts.append(name if mark == "?" and value == EVERY_RESPONSE else f"{name}{mark}{value}".replace("?", "="))
+        if self.drop_in_answer:
+            texts.append("drop@answer")
+        if self.close_code is not None:
+            texts.append(f"close={self.close_code}@{self.close_at_s}")
+        return texts
 
 
 EVERY_RESPONSE = 0
@@ -118,15 +127,16 @@ def _model(value: str) -> dict[str, Any]:
     return {"model": value}
 
 
-_PARSERS: dict[str, Callable[[str], dict[str, Any]]] = dict(
-    [
-        _flag(name)
-        for name in (
-            "no-ack", "refuse-update", "reversed-opening", "hang-handshake", "garbage", "unknown-events",
-            "wrong-format", "dead-deltas", "repeat-transcripts", "repeat-speech-started", "ack-truncate",
-        )
-    ]
-)
+_FLAGS = (
+    "no-ack", "refuse-update", "reversed-opening", "hang-handshake", "garbage", "unknown-events",
+    "wrong-format", "dead-deltas", "repeat-transcripts", "repeat-speech-started", "ack-truncate",
+)  # fmt: skip
+_NUMBERS = (  # name, field, what stands between name and value ('?': nothing need follow)
+    ("slow-ack", "slow_ack_s", "="), ("drop", "drop_at_s", "@"), ("expire", "expire_at_s", "@"),
+    ("refuse", "refuse", "="), ("slow-handshake", "slow_handshake_s", "="), ("freeze", "freeze_at_s", "@"),
+    ("abandon", "abandon", "?"), ("stuck", "stuck", "?"), ("model", "model", "="),
+)  # fmt: skip
+_PARSERS: dict[str, Callable[[str], dict[str, Any]]] = dict(map(_flag, _FLAGS))
 _PARSERS |= {
     "slow-ack": _seconds("slow_ack_s"),
     "drop": _drop,
@@ -140,6 +150,7 @@ _PARSERS |= {
     "model": _model,
 }
 
+_NONE = Faults()
 _VALUED = {"slow-ack", "drop", "close", "expire", "refuse", "slow-handshake", "freeze", "model"}
 KNOWN = tuple(_PARSERS)
 """The names `parse_faults` knows, for help texts."""

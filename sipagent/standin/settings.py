@@ -136,8 +136,8 @@ def merge(old: Settings, update: object) -> Settings:
 
 
 def _merge_audio(new: Settings, body: Mapping[str, object]) -> Settings:
-    incoming = _object(body.get("input") or {}, "session.audio.input")
-    outgoing = _object(body.get("output") or {}, "session.audio.output")
+    incoming = _object(body.get("input", {}), "session.audio.input")
+    outgoing = _object(body.get("output", {}), "session.audio.output")
     for name, side in (("input", incoming), ("output", outgoing)):
         if side.get("transport") not in (None, "json"):
             raise Refusal(
@@ -166,14 +166,16 @@ def _format(value: object, where: str) -> AudioFormat:
     kind, rate = body.get("type"), body.get("rate")
     if kind in ("audio/pcmu", "audio/pcma"):
         return AudioFormat(str(kind), 8000)  # a rate beside G.711 is ignored: AVA sends one
-    if kind != "audio/pcm" or (rate is not None and rate not in PCM_RATES):
+    if rate is None:
+        rate = PCM_24K.rate
+    if kind != "audio/pcm" or not isinstance(rate, int) or rate not in PCM_RATES:
         rates = ", ".join(map(str, sorted(PCM_RATES)))
         raise Refusal(
             f"{where}: {kind!r} at {rate!r} is not supported: audio/pcmu, audio/pcma or audio/pcm at {rates}",
             code="invalid_audio_format",
             param=where,
         )
-    return AudioFormat("audio/pcm", rate if isinstance(rate, int) else PCM_24K.rate)
+    return AudioFormat("audio/pcm", rate)
 
 
 def _turn_detection(value: object) -> TurnDetection | None:

@@ -55,8 +55,8 @@ class Worker:
 @asynccontextmanager
 async def worker(asterisk: Asterisk, number: int) -> AsyncIterator[Worker]:
     config = asterisk.config
-    login = aiohttp.BasicAuth(config.ari_user, config.ari_password)
-    async with aiohttp.ClientSession(auth=login) as session:
+    login = {"Authorization": aiohttp.encode_basic_auth(config.ari_user, config.ari_password)}
+    async with aiohttp.ClientSession(headers=login) as session:
         url = f"{config.ari_url}/events?app={config.app}-{number}"
         async with session.ws_connect(url) as socket:
             yield Worker(asterisk, session, socket)

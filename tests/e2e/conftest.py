@@ -1,0 +1,155 @@
+"""A whole node inside the test's own loop: real Asterisk, real SIPp, the worker, the stand-in on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from sipagent import model
+from sipagent.ari.client import AriClient
+from sipagent.asterisk.root import Root
+from sipagent.asterisk.run import Asterisk
+from sipagent.audio import Law
+from sipagent.config import Settings
+from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
+from sipagent.phone.phone import Phone, PhoneConfig
+from sipagent.speech import Flite
+from sipagent.standin.config import StandinConfig
+from sipagent.standin.server import StandinServer
+from sipagent.worker import Worker, needed_prompts
+from tests.asterisk.fixtures import asterisk, phone_config, root, sipp
+
+__all__ = ["asterisk", "phone_config", "root", "sipp"]
+
+E = TypeVar("E")
+PATIENCE_S = 10.0
+"""How long a test waits for something that is to happen; generous, since only failures wait it out."""
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> None:
+    """Wait for the outside world; fails with `what` when it does not come about."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                holds = condition()
+                if holds if isinstance(holds, bool) else await holds:
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"{what}: not within {PATIENCE_S:g} s")
+
+
+@dataclass
+class Rig:
+    """One worker on one Asterisk with one stand-in, and a phone to call it."""
+
+    asterisk: Asterisk
+    root: Root
+    settings: Settings
+    standin: StandinServer
+    worker: Worker
+    events: list[model.CallEvent] = field(default_factory=list)
+
+    @property
+    def ari(self) -> AriClient:
+        return self.worker.ari
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Events of a kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def outcome(self) -> model.CallOutcome:
+        return self.of(model.CallEnded)[-1].outcome
+
+    def phone(self, law: Law = Law.ULAW) -> Phone:
+        config = self.asterisk.config
+        login = PhoneConfig(f"127.0.0.1:{config.sip_port}", config.phone_user, config.phone_password, law)
+        return Phone(login, self.root.command("sipp"))
+
+    async def ended(self, calls: int = 1) -> model.CallOutcome:
+        """Wait until that many calls have ended; the last outcome."""
+        await until(lambda: len(self.of(model.CallEnded)) >= calls, f"{calls} call(s) to end")
+        return self.outcome
+
+    async def nothing_left(self) -> None:
+        """No channel, bridge, socket or task of any call is left."""
+        await until(lambda: self.worker.calls == 0, "calls gone")
+        await until(lambda: not self.standin.live, "realtime sockets closed")
+
+        async def asterisk_is_empty() -> bool:
+            return not await self.ari.channels() and not await self.ari.request("GET", "bridges")
+
+        await until(asterisk_is_empty, "channels and bridges gone")
+        tasks = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("call-")]
+        assert tasks == []
+        assert len(self.worker.pacer_wheel) == 0
+
+
+MakeRig = Callable[..., Awaitable[Rig]]
+
+
+@pytest.fixture(scope="session")
+def prompts_dir(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default prompts, spoken once a session."""
+    folder = tmp_path_factory.mktemp("prompts")
+    voice = FliteVoice(Flite(root.command("flite")))
+    texts = needed_prompts(Settings(agents={"a": {"instructions": "x"}}, numbers={"*": "a"}))  # type: ignore[arg-type]
+    asyncio.run(render(folder, texts, voice))
+    return prompt_folder(folder, voice.name)
+
+
+def settings_for(asterisk: Asterisk, standin_url: str, tmp_path: Path, **changes: Any) -> Settings:
+    """Settings of a node on this Asterisk; `agent` changes the one agent."""
+    agent = {"instructions": "Be brief.", "greeting": "Hello.", **changes.pop("agent", {})}
+    first = random.randrange(34000, 60000, 400)
+    values: dict[str, Any] = {
+        "run_dir": tmp_path,
+        "asterisk": {
+            "http_port": asterisk.config.http_port,
+            "sip_port": asterisk.config.sip_port,
+            "rtp_ports": asterisk.config.rtp_ports,
+            "password": SecretStr(asterisk.config.ari_password),
+            "phone_password": SecretStr(asterisk.config.phone_password),
+        },
+        "realtime": {"url": standin_url, "api_key": SecretStr("key")},
+        "media": {"ports": (first, first + 399)},
+        "agents": {"reception": agent},
+        "numbers": {"100": "reception"},
+    }
+    for name, value in changes.items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+    return Settings(**values)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(asterisk: Asterisk, root: Root, prompts_dir: Path, tmp_path: Path) -> AsyncIterator[MakeRig]:
+    """Make a node: `await rig(StandinConfig(...), agent={...}, call={...})`; taken down after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def make(standin: StandinConfig, **changes: Any) -> Rig:
+            standin = replace(standin, flite=tuple(root.command("flite")))
+            server = await stack.enter_async_context(StandinServer(standin))
+            settings = settings_for(asterisk, server.url, tmp_path, **changes)
+            events: list[model.CallEvent] = []
+            worker = Worker(settings, 1, Prompts(prompts_dir), events.append)
+            running = asyncio.create_task(worker.run(), name="worker")
+            stack.push_async_callback(_stop, running)
+            await until(lambda: worker.ari.connected, "the worker to reach Asterisk")
+            return Rig(asterisk, root, settings, server, worker, events)
+
+        yield make
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
