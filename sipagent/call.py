@@ -40,8 +40,8 @@ from sipagent.xai import session as xai
 
 log = structlog.get_logger()
 
-READY_TIMEOUT_S = xai_client.CONNECT_TIMEOUT_S + xai.ACK_TIMEOUT_S + 1.0
-"""After this the session cannot become ready any more: the caller hears the apology."""
+READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
+"""From the upgrade on; after this the session cannot become ready any more and the caller hears the apology."""
 SPOKEN_TIMEOUT_S = 15.0
 """Longest wait for a goodbye to be spoken; a longer text is cut."""
 GONE_GRACE_S = 0.5
@@ -254,6 +254,7 @@ class Call:
                 self._on_session_event,
                 api_key=realtime.api_key.get_secret_value(),
                 ssl_context=self._house.ssl_context,
+                timeout_s=realtime.connect_timeout_s,
             )
         except RealtimeError as error:
             self._ready.set_exception(error)

@@ -79,6 +79,8 @@ class RealtimeSettings(_Section):
     """Better from XAI_API_KEY or a secrets file than from here."""
     voice: str = "eve"
     reasoning: Literal["none", "high"] = "none"
+    connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
+    """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
     vad: VadSettings = VadSettings()
 
     @property

@@ -90,6 +90,7 @@ async def converse(phone: Phone, number: str, lines: tuple[Line, ...], speak: Sp
         await phone.hear_agent_start(NO_ANSWER_S)
         if interrupted_next:
             await asyncio.sleep(INTERRUPT_AFTER_S)
+            await phone.hear_voice()  # not into a pause between words: there is nothing to stop in it
         else:
             await phone.wait_quiet(GREETING_QUIET_MS)
         if phone.ended:

@@ -59,7 +59,7 @@ class Worker:
         )
         self.pacer_wheel = wheel = Wheel(loop.time())
         self._timer = PacerTimer(wheel, loop)
-        self._house = House(
+        self.house = House(
             settings=settings,
             worker=number,
             ari=self.ari,
@@ -110,7 +110,7 @@ class Worker:
     def _on_call(self, start: ari_events.StasisStart) -> None:
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
-        call = Call(start, listening.__enter__(), self._house)
+        call = Call(start, listening.__enter__(), self.house)
         task = asyncio.create_task(self._serve(call, listening), name=f"call-{call.id}")
         self._calls[call.id] = (call, task)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
-import os
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,9 @@ async def test_speaks(flite: tuple[str, ...]) -> None:
     assert audio.level_dbov(pcm) > -40
 
 
-@pytest.mark.parametrize("text", ["-o /nowhere", "--help", "-", "$(reboot); `x` \"'", "tab\there\x00nul", "gr\u00fc\u00df \ud800"])
+@pytest.mark.parametrize(
+    "text", ["-o /nowhere", "--help", "-", "$(reboot); `x` \"'", "tab\there\x00nul", "gr\u00fc\u00df \ud800"]
+)
 async def test_odd_texts_are_only_text(flite: tuple[str, ...], text: str) -> None:
     pcm, rate_hz = await Flite(flite).synthesize(text)
     assert rate_hz > 0

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ _UPDATE_TIMEOUT_S = 120.0  # 11 MB of lists; with the mirror silent apt itself g
 _DOWNLOAD_TIMEOUT_S = 1200.0  # about 110 MB over a slow line of 1 Mbit/s
 _CONNECT_TIMEOUT_S = 10  # apt's default of 30 s and retries would leave a user without network waiting
 _RESOLVE_TIMEOUT_S = 60.0
+_COMPLAINTS = ("E:", "W:", "Err:", "Error:", "Warning:")  # the longer words are those of apt 3
 
 _SETTINGS = """\
-Dir::Etc::parts "/dev/null";
+Dir::Etc::parts "{dir}/parts";
 Dir::Etc::main "/dev/null";
 Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
@@ -124,7 +126,7 @@ class PrivateApt:
                 "Asterisk 22.5 or later, SIPp and flite"
             )
         self.architecture = _output(["dpkg", "--print-architecture"]).strip()
-        for part in ("state/lists/partial", "cache", "nothing/partial"):
+        for part in ("state/lists/partial", "cache", "nothing/partial", "parts"):
             (self._dir / part).mkdir(parents=True, exist_ok=True)
         (self._debs / "partial").mkdir(parents=True, exist_ok=True)
         (self._dir / "sources.list").write_text(f"deb [signed-by={keyring(mirror)}] {mirror.uri} {SUITE} main\n")
@@ -142,6 +144,14 @@ class PrivateApt:
 
     def resolve(self, packages: list[str]) -> list[Download]:
         """Every package file that `packages` need, whether kept already or not."""
+        try:
+            return self._resolve(packages)
+        except ToolError:
+            # Perhaps Debian now wants an exact version of what we pretend to have: 60 MB more, then.
+            (self._dir / "status").write_text("")
+            return self._resolve(packages)
+
+    def _resolve(self, packages: list[str]) -> list[Download]:
         # An empty archive directory: apt prints only what it does not have yet.
         command = ["apt-get", "-y", "-o", f"Dir::Cache::archives={self._dir}/nothing", "--print-uris", "install"]
         answer = self._run([*command, *packages], _RESOLVE_TIMEOUT_S)
@@ -177,14 +187,12 @@ class PrivateApt:
                 process.kill()  # Ctrl-C or time-out: partial files stay and are resumed
                 raise
         if process.returncode:
-            words = [line for line in lines if line.startswith(("E:", "W:", "Err:"))] or lines[-5:]
+            words = [line for line in lines if line.startswith(_COMPLAINTS)] or lines[-5:]
             raise ToolError(f"{' '.join(command[:2])} failed: " + " | ".join(dict.fromkeys(words)))
         return "\n".join(lines)
 
 
 def _read(process: subprocess.Popen[str], timeout_s: float, progress: Callable[[str], None] | None) -> list[str]:
-    import threading  # noqa: PLC0415  (only here)
-
     lines: list[str] = []
     late = threading.Timer(timeout_s, process.kill)
     late.start()
@@ -201,7 +209,7 @@ def _read(process: subprocess.Popen[str], timeout_s: float, progress: Callable[[
         timed_out = not late.is_alive()
         late.cancel()
     if timed_out:
-        raise ToolError(f"apt-get took more than {timeout_s:.0f} s and was stopped; what it fetched is kept: run again")
+        raise ToolError(f"apt-get was stopped after {timeout_s:.0f} s; what it got is kept: run again")
     return lines
 
 

@@ -155,8 +155,8 @@ class Root:
     @property
     def baresip_modules(self) -> Path:
         """baresip's `module_path`."""
-        inside = self.path is not None and self._inside("baresip")
-        return (self.library_dir if inside else Path("/usr/lib")) / "baresip" / "modules"
+        root = self.path if self.path and self._inside("baresip") else Path("/")
+        return root / "usr/lib/baresip/modules"
 
     def manifest(self) -> Manifest | None:
         """What the root was made of; None without a root."""

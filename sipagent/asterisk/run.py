@@ -262,5 +262,5 @@ def check_ports(config: AsteriskConfig) -> None:
                 elif error.errno == errno.EACCES:
                     text = f"{protocol} port {port} needs more rights than this user has: set {setting} above 1023"
                 else:
-                    text = f"{host} cannot be used for {protocol} port {port} ({error.strerror}): set asterisk.sip_address"
+                    text = f"{protocol} port {port} of {host}: {error.strerror}; set asterisk.sip_address"
                 raise ToolError(text) from error

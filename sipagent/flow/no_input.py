@@ -2,12 +2,16 @@
 
 While somebody speaks no clock runs. When both are quiet for the agent's patience, the agent asks again,
 once per reprompt, then says goodbye; a word from the caller starts the ladder anew. A model that was
-spoken to and does not answer looks the same from here, so the ladder also gets a stuck call moving.
+spoken to and does not answer looks the same from here, so the ladder also gets a stuck call moving: a
+reprompt that is not spoken within `MODEL_PATIENCE_S` tells a dead model from a silent caller.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+MODEL_PATIENCE_S = 4.0
+"""A text to be spoken word for word takes the model well under a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Say goodbye and hang up. `model_silent`: the caller did speak and the model never answered."""
+    """Say goodbye and hang up. `model_silent`: the model does not even speak what it is told to."""
 
     text: str
     step: int
@@ -35,7 +39,7 @@ class NoInput:
         self._reprompts = reprompts
         self._goodbye = goodbye
         self._step = 0
-        self._unanswered = False
+        self._asked = False  # to speak, and it has not yet
         self._deadline: float | None = now + patience_s
 
     @property
@@ -45,7 +49,7 @@ class NoInput:
 
     def caller_speaks(self) -> None:
         """Onset of the caller's speech: the ladder starts anew."""
-        self._step, self._deadline, self._unanswered = 0, None, True
+        self._step, self._deadline = 0, None
 
     def caller_pauses(self, now: float) -> None:
         """The caller stopped: the model's turn, with the same patience."""
@@ -53,7 +57,7 @@ class NoInput:
 
     def agent_speaks(self) -> None:
         """First audio of the agent is out."""
-        self._deadline, self._unanswered = None, False
+        self._deadline, self._asked = None, False
 
     def agent_quiet(self, now: float) -> None:
         """The agent's audio ran out."""
@@ -64,9 +68,9 @@ class NoInput:
         if self._deadline is None or now < self._deadline:
             return None
         self._step += 1
-        if self._step <= len(self._reprompts):
-            # The next step comes even if the model does not speak this one.
-            self._deadline = now + self._patience_s
+        if self._step <= len(self._reprompts) and not self._asked:
+            self._asked = True
+            self._deadline = now + min(self._patience_s, MODEL_PATIENCE_S)
             return Say(self._reprompts[self._step - 1], self._step)
         self._deadline = None
-        return GiveUp(self._goodbye, self._step, self._unanswered)
+        return GiveUp(self._goodbye, self._step, model_silent=self._asked)

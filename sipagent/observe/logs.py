@@ -51,7 +51,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any)
         Redact(settings),
     ]
     if as_text:
-        renderer: list[Any] = [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        renderer: list[Any] = [_console(colors=stream.isatty())]
     else:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     level = getattr(logging, settings.level.upper())
@@ -65,6 +65,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any)
     # What libraries say goes the same way, without their debug chatter.
     form = "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(force=True, stream=stream, level=max(level, logging.WARNING), format=form)
+
+
+def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    # Plain tracebacks: the pretty ones print every local, and with them keys and numbers.
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
 
 def log_event(event: model.CallEvent) -> None:

@@ -27,7 +27,7 @@ from sipagent.phone.wav import stereo
 
 ANSWER_TIMEOUT_S = 30.0  # what a patient caller waits
 AGENT_TIMEOUT_S = 15.0  # a voice model that says nothing for so long has failed
-_SIP_URI = re.compile(r"(?:sip:)?(?:([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:@\s]+)(?::(\d+))?(?:;\S*)?")
+_SIP_URI = re.compile(r"(?:sip:)?(?:([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:;@\s]+)(?::(\d+))?(?:;\S*)?")
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/#%-]+")
 _LOGIN = re.compile(r"[!-Z\\^-~]+")  # printable, no blanks, no brackets: those are SIPp's keywords
 
@@ -197,6 +197,11 @@ class Phone:
             raise ToolError(f"the agent said nothing for {timeout_s:.0f} s") from error
         return onset
 
+    async def hear_voice(self) -> None:
+        """Wait for the far end's next voiced frame, or the end of the call."""
+        if not self.ended:
+            await self._voiced_or_ended()
+
     async def wait_quiet(self, quiet_ms: float, timeout_s: float = 60.0) -> None:
         """Wait until the agent has said nothing for `quiet_ms`.
 
@@ -319,8 +324,13 @@ class Phone:
             return "answered"
         if self.end is None:
             return "unanswered"
-        names = {SipEvent.REFUSED: "refused", SipEvent.CANCELLED: "cancelled", SipEvent.LOST: "lost"}
-        return names.get(self.end.event, "unanswered")
+        match self.end.event:
+            case SipEvent.REFUSED:
+                return "refused"
+            case SipEvent.CANCELLED | SipEvent.HUNG_UP:  # the latter: our CANCEL met their 200
+                return "cancelled"
+            case _:
+                return "lost"
 
     def _ended_by(self) -> str:
         if self.end is None:

@@ -168,7 +168,9 @@ def _early(number: int, *, challenged: bool) -> str:
         f'<label id="{first}"/>', *responses, f'<recv response="100" next="{trying}"/>',
         f'<label id="{wait}"/>', f'<recv response="100" optional="true" next="{wait}"/>', *responses,
         '<recvCmd next="70"/>',
-        *(f'<label id="{label}"/>{_tell(event, *more)}<nop hide="true" next="{wait}"/>' for label, event, more in steps),
+        # A command is looked for from SIPp's present place on, so each of the ways back has its own ear.
+        *(f'<label id="{label}"/>{_tell(event, *more)}<nop hide="true" next="{wait}"/><recvCmd next="70"/>'
+          for label, event, more in steps),
     ))  # fmt: skip
 
 
@@ -193,8 +195,9 @@ def _answered(caller: Caller) -> str:
 <nop hide="true" next="99"/>
 
 <label id="45"/>
-<send retrans="500">{_response(_sdp(caller))}</send>
+<send>{_response(_sdp(caller))}</send>
 <nop hide="true" next="41"/>
+<recvCmd next="42"/>
 
 <label id="50"/>
 <send>{_response()}</send>
@@ -213,18 +216,17 @@ def _refused(caller: Caller) -> str:
 def _cancelled(caller: Caller) -> str:
     """CANCEL and the 487 that follows; a 200 that crossed it on the wire is acknowledged and hung up."""
     ignored = "\n".join(f'<recv response="{code}" optional="true" next="71"/>' for code in (100, 180, 181, 182, 183))
-    others = (code for code in (*_FINAL, *_CHALLENGE) if code not in (481, 487))
-    failed = "\n".join(f'<recv response="{code}" optional="true" next="72"/>' for code in others)
+    failed = "\n".join(f'<recv response="{code}" optional="true" next="72"/>' for code in (*_FINAL, *_CHALLENGE))
+    # Both 200s bear the INVITE's branch; only CSeq tells them apart.
+    whose = '<action><ereg regexp="INVITE" search_in="hdr" header="CSeq:" assign_to="crossed"/></action>'
     return f"""
 <label id="70"/>
-<send retrans="500" start_txn="cancel">{_same_transaction("CANCEL", f"To: <{caller.target}>", caller)}</send>
+<send retrans="500">{_same_transaction("CANCEL", f"To: <{caller.target}>", caller)}</send>
 <label id="71"/>
-<recv response="200" optional="true" response_txn="cancel" next="71"/>
-<recv response="481" optional="true" response_txn="cancel" next="71"/>
 {ignored}
-<recv response="200" optional="true" rrs="true" next="75"/>
 {failed}
-<recv response="487"/>
+<recv response="200" rrs="true" next="75" test="crossed">{whose}</recv>
+<nop hide="true" next="71"/>
 <label id="72"/>
 <send>{_same_transaction("ACK", "[last_To:]", caller)}</send>
 {_tell("cancelled")}

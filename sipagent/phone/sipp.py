@@ -22,9 +22,10 @@ from pathlib import Path
 from sipagent.errors import ToolError
 from sipagent.phone.scenario import Caller, scenario
 
-UNHEARD_TIMEOUT_S = 0.5  # for the first response: without one there is nothing to cancel (RFC 3261, 9.1)
+UNHEARD_TIMEOUT_S = 1.0  # for the first response: without one there is nothing to cancel (RFC 3261, 9.1)
 HANG_UP_TIMEOUT_S = 3.0  # BYE or CANCEL and its answer: milliseconds on a LAN, two retransmissions otherwise
 CONNECT_TIMEOUT_S = 10.0  # SIPp starts in 50 ms; twenty at once on two busy cores have taken 2 s
+_SETTLE_S = 0.02  # from a report to a command: SIPp rejects one that meets it between two steps
 _EXIT_TIMEOUT_S = 1.5
 _ESC = b"\x1b"
 
@@ -49,6 +50,7 @@ class SipEvent(StrEnum):
     """SIPp ended without telling how the call did."""
 
 
+_EVENTS = frozenset(event.value for event in SipEvent)
 FINAL = frozenset({SipEvent.REFUSED, SipEvent.CANCELLED, SipEvent.HUNG_UP, SipEvent.BYE, SipEvent.LOST})
 
 
@@ -77,6 +79,7 @@ class SippCall:
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._wants_end = self._commanded = self._heard_of = False
+        self._reported_at = 0.0
         self._call_id = ""
         self._folder: Path | None = None
 
@@ -95,6 +98,8 @@ class SippCall:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
                 "-sf", "call.xml", "-m", "1", "-r", "100", "-nostdin", "-aa",
+                # What comes between two steps is passed over: aborting would leave the far end with the call.
+                "-default_behaviors", "all,-abortunexp",
                 "-i", self._local_host, "-p", str(free_udp_port(self._local_host)), "-ci", "127.0.0.1",
                 "-3pcc", f"127.0.0.1:{twin_port}", "-trace_err", "-error_file", "errors.log",
                 stdin=asyncio.subprocess.DEVNULL, stdout=screen, stderr=screen,
@@ -126,15 +131,16 @@ class SippCall:
         if not self._wants_end:
             self._wants_end = True
             self._command_end()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HANG_UP_TIMEOUT_S if self._heard_of else UNHEARD_TIMEOUT_S):
-                await self._ended.wait()
-        if not self._ended.is_set() and self._heard_of:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HANG_UP_TIMEOUT_S):
-                    await self._ended.wait()
+        await self._ended_within(UNHEARD_TIMEOUT_S)
+        if self._heard_of:
+            await self._ended_within(HANG_UP_TIMEOUT_S)
         if not self._ended.is_set():
             self._report(SipReport(SipEvent.LOST, time.monotonic(), detail="no answer to our BYE or CANCEL"))
+
+    async def _ended_within(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
 
     async def close(self) -> None:
         """End SIPp, whatever the call does; may be called twice."""
@@ -167,16 +173,25 @@ class SippCall:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 report = self._parse(await reader.readuntil(_ESC))
+                if report is None:
+                    continue
                 self._report(report)
                 # A command that met the INVITE's list just before the answer is lost with that list.
-                if self._wants_end and (not self._commanded or report.event is SipEvent.ANSWERED):
+                if report.event is SipEvent.ANSWERED:
+                    self._commanded = False
+                if self._wants_end:
                     self._command_end()
         if not self._ended.is_set():
             self._report(SipReport(SipEvent.LOST, time.monotonic(), detail=self._last_words()))
 
     def _command_end(self) -> None:
         """Tell SIPp to hang up, once it listens: from the far end's first response to the call's end."""
-        if self._writer is not None and self._heard_of and not self._ended.is_set():
+        if self._writer is None or not self._heard_of or self._ended.is_set() or self._commanded:
+            return
+        settled_in_s = self._reported_at + _SETTLE_S - time.monotonic()
+        if settled_in_s > 0:
+            asyncio.get_running_loop().call_later(settled_in_s, self._command_end)
+        else:
             self._commanded = True
             self._writer.write(f"Call-ID: {self._call_id}\r\nEvent: hang up\r\n\r\n".encode() + _ESC)
 
@@ -185,12 +200,15 @@ class SippCall:
             if self._ended.is_set():
                 return
             self._ended.set()
+        self._reported_at = time.monotonic()
         self._heard_of = self._heard_of or report.event is not SipEvent.DIALLING
         self._reports.put_nowait(report)
 
-    def _parse(self, message: bytes) -> SipReport:
-        """A message of the scenario; SIPp's wall clock becomes our monotonic one."""
+    def _parse(self, message: bytes) -> SipReport | None:
+        """A message of the scenario (None for SIPp's own); SIPp's wall clock becomes our monotonic one."""
         fields = dict(re.findall(r"^([A-Za-z-]+): *(.*?)\r?$", message.decode(errors="replace"), re.MULTILINE))
+        if fields.get("Event") not in _EVENTS or "Time" not in fields:
+            return None
         self._call_id = fields.get("Call-ID", "")
         now, wall = time.monotonic(), time.time()
         with contextlib.suppress(ValueError, IndexError):

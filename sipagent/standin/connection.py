@@ -14,7 +14,8 @@ from aiohttp import WSMsgType, web
 
 from sipagent.errors import ToolError
 from sipagent.standin.ears import Ears
-from sipagent.standin.session import Close, Drop, Freeze, Hear, Send, Session, Speak
+from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Send, Speak
+from sipagent.standin.session import Session
 from sipagent.standin.voice import Voice
 from sipagent.standin.wire import encode
 

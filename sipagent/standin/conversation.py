@@ -60,9 +60,7 @@ class ConversationStore:
         """Remember it as last used `now`; the oldest give way."""
         self._kept[conversation.id] = (now, conversation)
         self._kept.move_to_end(conversation.id)
-        while self._kept and (
-            len(self._kept) > MAX_CONVERSATIONS or next(iter(self._kept.values()))[0] < now - KEPT_S
-        ):
+        while self._kept and (len(self._kept) > MAX_CONVERSATIONS or next(iter(self._kept.values()))[0] < now - KEPT_S):
             self._kept.popitem(last=False)
 
     def find(self, conversation_id: str, now: float) -> Conversation | None:

@@ -25,8 +25,9 @@ DECODE_TIMEOUT_S = 10.0
 WAIT_TIMEOUT_S = 5.0
 """For a free process. A caller who waits longer for an answer has said something else by then."""
 OTHER_SPEECH_WEIGHT = "0.00001"
-_SILENCE_BELOW_DB, _SILENCE_DBOV = 40.0, -60.0  # below the loudest frame; absolutely
 _RATE_HZ = 16000  # the acoustic model's
+_SHORTEST_BYTES = _RATE_HZ // 10 * 2  # 100 ms: no word is shorter, and the decoder fails on nothing at all
+_SILENCE_BELOW_DB, _SILENCE_DBOV = 40.0, -60.0  # below the loudest frame; absolutely
 
 
 def grammar(phrases: Sequence[str]) -> str:
@@ -78,11 +79,19 @@ class Ears:
             process = _Process(self._setup)
             self._all.append(process)
             self._free.put_nowait(process)
-        await asyncio.gather(*(process.start() for process in self._all))
+        started = False
+        try:
+            await asyncio.gather(*(process.start() for process in self._all))
+            started = True
+        finally:
+            if not started:
+                await self.aclose()
 
     async def hear(self, sound: bytes, audio_format: AudioFormat) -> str:
         """The phrase that was said, or ''; ToolError if no recogniser answers in time."""
         pcm = trimmed(audio.resample(audio_format.to_pcm(sound), audio_format.rate, _RATE_HZ))
+        if len(pcm) < _SHORTEST_BYTES:
+            return ""
         try:
             async with asyncio.timeout(WAIT_TIMEOUT_S):
                 process = await self._free.get()

@@ -74,7 +74,9 @@ class Faults:
         for name, field, mark in _NUMBERS:
             value = getattr(self, field)
             if value is not None and value != getattr(_NONE, field):
-                texts.append(name if mark == "?" and value == EVERY_RESPONSE else f"{name}{mark}{value}".replace("?", "="))
+                texts.append(
+                    name if mark == "?" and value == EVERY_RESPONSE else f"{name}{mark}{value}".replace("?", "=")
+                )
         if self.drop_in_answer:
             texts.append("drop@answer")
         if self.close_code is not None:

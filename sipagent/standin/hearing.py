@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 SAMPLE_RATE_HZ = 16000
 
-PHONES = (
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
+_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
+_CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
+PHONES = (*_VOWELS.split(), *_CONSONANTS.split())
 """The acoustic model's phones. Each is also a word, for the part of the grammar that catches other speech."""
 OTHER = "qqq"
 """Prefix of those words: no word of English begins so."""

@@ -240,9 +240,7 @@ class _Table:
         value = self._left.pop(key, None)
         if not isinstance(value, list) or not value:
             raise ConfigError(f"{self.where(key)}: one or more [[{key}]] are needed")
-        return [
-            _Table(entry, self._file, f"{self._path}{key}[{index}].") for index, entry in enumerate(value, 1)
-        ]
+        return [_Table(entry, self._file, f"{self._path}{key}[{index}].") for index, entry in enumerate(value, 1)]
 
     def no_more(self) -> None:
         if self._left:

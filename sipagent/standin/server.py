@@ -64,8 +64,9 @@ class StandinServer:
         """Listen. In script mode voice and ears are tried first: ToolError names what is missing."""
         if self._runner is not None:
             return
-        if self._voice is not None and self._ears is not None and self._script is not None:
-            await asyncio.gather(self._voice.check(), self._ears.start())
+        if self._voice is not None and self._ears is not None:
+            await self._voice.check()
+            await self._ears.start()
         app = web.Application(client_max_size=64 * 1024)
         app.router.add_get("/", self._about)
         app.router.add_get("/v1/realtime", self._realtime)

@@ -3,7 +3,7 @@
 The seam: `open`, `receive_text`, `receive_bytes`, `handle_timer` (each with `now`, in seconds of any
 monotonic clock), then `take()` what is to be done and ask `next_timer()` when to come back. Hearing and
 speaking take time and belong to others, so they go out as `Hear` and `Speak` and come back as `heard`,
-`spoken` or `failed`. What is said is the script's business, how it streams the answer's; here are the turns.
+`spoken` or `failed`. What is said is the responder's business; here are the turns.
 """
 
 from __future__ import annotations
@@ -15,70 +15,24 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sipagent import audio
-from sipagent.standin import items, mischief
-from sipagent.standin.answer import Answer, FunctionCall
+from sipagent.standin import items
+from sipagent.standin.answer import Answer
 from sipagent.standin.config import MODEL_NAME, Mode, StandinConfig
 from sipagent.standin.conversation import Conversation
-from sipagent.standin.faults import EVERY_RESPONSE, Faults
+from sipagent.standin.faults import Faults
 from sipagent.standin.gate import MAX_SPEECH_S, Gate, SpeechStarted, SpeechStopped
-from sipagent.standin.pattern import pattern
+from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Output, Send
 from sipagent.standin.record import Record
+from sipagent.standin.responder import Responder
 from sipagent.standin.script import Reply, Script
 from sipagent.standin.settings import Settings, merge
-from sipagent.standin.wire import PCM_24K, AudioFormat, Event, NewId, Refusal, error_body, new_id
+from sipagent.standin.wire import Event, NewId, Refusal, error_body, new_id
 
 _STALL_S = 0.3
 """Caller audio that stops in the middle of speech counts as silence, this much after `silence_duration_ms`:
 a phone with silence suppression would else never end its turn. Ours; the real behaviour is not known."""
 _REPEAT_S = 0.1
 """Between the repeats of the faults that repeat an event."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """One frame: an event, or (faults) raw text or bytes."""
-
-    event: Event | str | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Hear:
-    """Recognise this; answer with `heard(ticket, text, now)`."""
-
-    ticket: tuple[str, int]
-    audio: bytes
-    format: AudioFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Speak:
-    """Say this in this format; answer with `spoken(ticket, audio, now)`."""
-
-    ticket: str
-    text: str
-    format: AudioFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the WebSocket."""
-
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Reset the TCP connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Stop reading and writing; keep the connection."""
-
-
-Output = Send | Hear | Speak | Close | Drop | Freeze
 
 
 @dataclass(slots=True)
@@ -139,16 +93,25 @@ class Session:
         self._out: list[Output] = []
         self._later: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = itertools.count()
+        self._ended = False
         self._replay = resumed is not None
         self._gate: Gate | None = None
         self._manual = bytearray()  # the input buffer of manual mode
         self._turn: Turn | None = None
-        self._answer: Answer | None = None  # the active response
-        self._answers = 0  # responses planned: the deterministic mode's seed
-        self._responses = 0  # responses created: what `abandon=2` counts
-        self._playout_end = now  # our estimate of when the caller has heard all
-        self._unbreakable_until = now  # end of a message with interruptible:false, as the caller hears it
-        self._idle_at: float | None = None
+        self._responder = Responder(
+            config,
+            script,
+            self.faults,
+            self.conversation,
+            self.settings,
+            now=now,
+            epoch=epoch,
+            new_id=new_id,
+            emit=self._emit,
+            send=self._send,
+            ask=self._do,
+            end=self._end,
+        )
         self._last_audio = now
         self._handlers: dict[str, Callable[[Event, float], None]] = {
             "session.update": self._on_update,
@@ -176,21 +139,23 @@ class Session:
         for type_, body in reversed(opening) if self.faults.reversed_opening else opening:
             self._emit(type_, **body)
         self._ping(now)
-        self._misbehave()
+        self._responder.misbehave()
         faults = self.faults
         if faults.drop_at_s is not None:
-            self._at(now + faults.drop_at_s, lambda _: self._out.append(Drop()))
+            self._at(now + faults.drop_at_s, lambda _: self._end(Drop()))
         if faults.freeze_at_s is not None:
-            self._at(now + faults.freeze_at_s, lambda _: self._out.append(Freeze()))
+            self._at(now + faults.freeze_at_s, lambda _: self._end(Freeze()))
         if faults.close_code is not None:
             close = Close(faults.close_code, "ordered fault")
-            self._at(now + faults.close_at_s, lambda _: self._out.append(close))
+            self._at(now + faults.close_at_s, lambda _: self._end(close))
         if faults.expire_at_s is not None:
             self._at(now + faults.expire_at_s, self._expire)
 
     def receive_text(self, text: str, now: float) -> None:
         """A text frame from the client, whatever it holds."""
         self._now = now
+        if self._ended:
+            return
         try:
             self._read(text, now)
         except Refusal as refusal:
@@ -215,6 +180,8 @@ class Session:
     def receive_bytes(self, data: bytes, now: float) -> None:
         """A binary frame: the binary transport is not offered here, so an error."""
         self._now = now
+        if self._ended:
+            return
         message = f"Binary frame of {len(data)} bytes: this session's transport is json"
         self._emit("error", error=error_body(message, "invalid_event"))
 
@@ -229,18 +196,16 @@ class Session:
         if transcript is None:
             return
         self._transcribed(item_id, transcript)
-        if self._answer is not None and turn.answer is self._answer:
-            self._plan(self._answer, now)  # manual mode: the response waited for the words
-        elif turn.answer is None and self._answer is None and self._gate is not None and not self._speaking:
+        active = self._responder.active
+        if active is not None and turn.answer is active:
+            self._responder.plan(active, now, heard=turn.last_audio)  # manual mode: it waited for the words
+        elif turn.answer is None and active is None and self._gate is not None and not self._speaking:
             self._answer_turn(turn, now)
 
     def spoken(self, ticket: str, speech: bytes, now: float) -> None:
         """The voice's answer to `Speak`."""
         self._now = now
-        answer = self._answer
-        if answer is not None and answer.response_id == ticket and not answer.planned:
-            answer.plan(answer.text, speech, answer.call, now=now)
-            self._stream(now)
+        self._responder.spoken(ticket, speech, now)
 
     def failed(self, ticket: str | tuple[str, int], message: str, now: float) -> None:
         """Ears or voice failed: the client is told, the session goes on."""
@@ -248,28 +213,32 @@ class Session:
         self._emit("error", error=error_body(message, "internal_error", kind="internal_error"))
         if isinstance(ticket, tuple):
             self.heard(ticket, "", now)
-        elif self._answer is not None and self._answer.response_id == ticket:
-            self._end_answer("incomplete", now)
+        elif (active := self._responder.active) is not None and active.response_id == ticket:
+            self._responder.finish("incomplete", now)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; harmless when nothing is."""
         self._now = now
+        if self._ended:
+            return
         while self._later and self._later[0][0] <= now:
             heapq.heappop(self._later)[2](now)
-        self._stream(now)
+        self._responder.stream(now)
         stall = self._stall_due()
         if stall is not None and stall <= now and self._gate is not None:
             self._speech_stopped(self._gate.stop(), now)
-        if self._idle_at is not None and self._idle_at <= now:
+        if self._responder.idle_at is not None and self._responder.idle_at <= now:
             self._idle(now)
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do, as far as is known now."""
+        if self._ended:
+            return None
         due = [
             self._later[0][0] if self._later else None,
-            self._answer.next_due() if self._answer else None,
+            self._responder.active.next_due() if self._responder.active else None,
             self._stall_due(),
-            self._idle_at,
+            self._responder.idle_at,
         ]
         return min((at for at in due if at is not None), default=None)
 
@@ -289,7 +258,7 @@ class Session:
         if self.faults.refuse_update:
             raise Refusal("session.update is refused: an ordered fault", param="session")
         old, self.settings = self.settings, merge(self.settings, event.get("session"))
-        new = self.settings
+        self._responder.settings = new = self.settings
         if (new.turn_detection, new.input) != (old.turn_detection, old.input):
             self._gate = None
             if new.turn_detection is not None:
@@ -315,7 +284,7 @@ class Session:
     def _append(self, data: bytes, now: float) -> None:
         self.record.on_audio(now, data)
         self._last_audio = now
-        if self._unbreakable(now):
+        if self._responder.unbreakable(now):
             return  # the documented effect of interruptible:false is that the caller's audio is dropped
         if self._gate is None:
             self._manual += data
@@ -358,9 +327,7 @@ class Session:
         if stored["type"] == "function_call":
             self.conversation.calls[str(call_id)] = str(stored["name"])
         elif stored["type"] == "function_call_output" and call_id not in self.conversation.calls:
-            raise Refusal(
-                f"Tool call ID {str(call_id)[:64]!r} not found in conversation", code="invalid_tool_call_id"
-            )
+            raise Refusal(f"Tool call ID {str(call_id)[:64]!r} not found in conversation", code="invalid_tool_call_id")
         self._add_item(stored)
 
     def _on_item_delete(self, event: Event, _now: float) -> None:
@@ -390,46 +357,51 @@ class Session:
         if body is not None and not isinstance(body, dict):
             raise Refusal("response must be an object", param="response")
         given = items.metadata((body or {}).get("metadata"))
-        self._refuse_if_active()
-        answer = self._open_answer(now, delay_ms=self.config.think_ms, metadata=given, by_client=True)
+        self._responder.refuse_if_active()
+        delay_ms = self.config.think_ms
+        answer = self._responder.open(now, delay_ms=delay_ms, metadata=given, by_client=True)
         turn = self._turn
         if turn is not None and turn.answer is None:
             turn.answer = answer
             if turn.transcript is None:
                 return  # planned when the words are known
-        self._plan(answer, now)
+        self._responder.plan(answer, now, heard=turn.last_audio if turn else b"")
 
     def _on_cancel(self, event: Event, now: float) -> None:
-        if self._answer is None:
+        active = self._responder.active
+        if active is None:
             raise Refusal("Cancellation failed: no active response found")
         wanted = event.get("response_id")
-        if wanted is not None and wanted != self._answer.response_id:
-            raise Refusal(
-                f"Cancellation failed: Response ID {str(wanted)[:64]!r} does not match current response"
-            )
-        self._end_answer("cancelled", now)
+        if wanted is not None and wanted != active.response_id:
+            raise Refusal(f"Cancellation failed: Response ID {str(wanted)[:64]!r} does not match current response")
+        self._responder.finish("cancelled", now)
+
+    def _force(self, item: Mapping[str, object], now: float) -> None:
+        text = items.item_text(item)
+        if not text:
+            raise Refusal("force_message needs content [{type: output_text, text}]", param="item.content")
+        self._responder.refuse_if_active()
+        breakable = item.get("interruptible") is not False
+        delay_ms = self.config.force_ms
+        answer = self._responder.open(now, delay_ms=delay_ms, by_client=True, interruptible=breakable)
+        self._responder.plan(answer, now, reply=Reply(text))
 
     # ---- turns
 
     def _speech_started(self, event: SpeechStarted, now: float) -> None:
-        self._idle_at = None
-        turn, active = self._turn, self._answer
+        turn, responder = self._turn, self._responder
         if turn is not None and turn.parts and (turn.answer is None or not turn.answer.begun):
             # The caller goes on after a pause: same item; the response opened in between is dropped in silence.
-            if active is not None and active is turn.answer:
-                self._answer = None
+            if responder.active is turn.answer:
+                responder.active = None
             turn.answer = None
         else:
             self._turn = turn = Turn(self._new_id())
         started: Event = {"item_id": turn.item_id, "audio_start_ms": event.at_ms}
         self._emit("input_audio_buffer.speech_started", **started)
         if self.faults.repeat_speech_started:
-            self._at(
-                now + _REPEAT_S, lambda _: self._emit("input_audio_buffer.speech_started", **started)
-            )
-        if self._answer is not None:
-            self._end_answer("cancelled", now)
-        self._playout_end = now  # a client that behaves has emptied its queue
+            self._at(now + _REPEAT_S, lambda _: self._emit("input_audio_buffer.speech_started", **started))
+        responder.interrupt(now)
 
     def _speech_stopped(self, event: SpeechStopped, now: float) -> None:
         turn = self._turn or Turn(self._new_id())
@@ -442,9 +414,7 @@ class Session:
         turn.stopped_at, turn.last_audio = now, sound
         turn.parts.append(None)
         previous = self.conversation.last_id
-        self._emit(
-            "input_audio_buffer.committed", item_id=turn.item_id, previous_item_id=previous
-        )
+        self._emit("input_audio_buffer.committed", item_id=turn.item_id, previous_item_id=previous)
         if first:
             self._add_item(
                 {
@@ -480,13 +450,14 @@ class Session:
 
     def _answer_turn(self, turn: Turn, now: float) -> None:
         delay_ms = max(0.0, self.config.think_ms - (now - turn.stopped_at) * 1000)
-        turn.answer = self._open_answer(now, delay_ms=delay_ms, asked_at=turn.stopped_at)
-        self._plan(turn.answer, now)
+        turn.answer = self._responder.open(now, delay_ms=delay_ms, asked_at=turn.stopped_at)
+        self._responder.plan(turn.answer, now, heard=turn.last_audio)
 
     def _idle(self, now: float) -> None:
         """`idle_timeout_ms` is over: a silent turn, and the agent checks in."""
-        self._idle_at = None
-        if self._answer is not None or self._speaking or self.settings.turn_detection is None:
+        responder = self._responder
+        responder.idle_at = None
+        if responder.active is not None or self._speaking or self.settings.turn_detection is None:
             return
         turn = self._turn = Turn(self._new_id(), stopped_at=now, parts=[""])
         end_ms = int((now - self.opened_at) * 1000)
@@ -497,119 +468,8 @@ class Session:
             audio_start_ms=max(0, end_ms - (self.settings.turn_detection.idle_timeout_ms or 0)),
             audio_end_ms=end_ms,
         )
-        turn.answer = self._open_answer(now, delay_ms=self.config.think_ms)
-        self._plan(turn.answer, now, Reply(self._script.check_in) if self._script else None)
-
-    # ---- responses
-
-    def _refuse_if_active(self) -> None:
-        if self._answer is not None:
-            raise Refusal(f"Conversation already has an active response: {self._answer.response_id}")
-
-    def _open_answer(
-        self,
-        now: float,
-        *,
-        delay_ms: float,
-        asked_at: float | None = None,
-        metadata: Mapping[str, object] | None = None,
-        by_client: bool = False,
-        interruptible: bool = True,
-    ) -> Answer:
-        self._idle_at = None
-        self._responses += 1
-        self._answer = answer = Answer(
-            self._emit,
-            self._new_id,
-            audio_format=PCM_24K if self.faults.wrong_format else self.settings.output,
-            burst=self.config.burst,
-            due=now + delay_ms / 1000,
-            asked_at=now if asked_at is None else asked_at,
-            epoch=self._epoch,
-            interruptible=interruptible,
-        )
-        answer.create(metadata, by_client=by_client)
-        return answer
-
-    def _force(self, item: Mapping[str, object], now: float) -> None:
-        text = items.item_text(item)
-        if not text:
-            raise Refusal("force_message needs content [{type: output_text, text}]", param="item.content")
-        self._refuse_if_active()
-        breakable = item.get("interruptible") is not False
-        answer = self._open_answer(
-            now, delay_ms=self.config.force_ms, by_client=True, interruptible=breakable
-        )
-        self._plan(answer, now, Reply(text))
-
-    def _plan(self, answer: Answer, now: float, reply: Reply | None = None) -> None:
-        """Find the words and the sound of an answer, or ask for them."""
-        if self._struck(self.faults.stuck):
-            return
-        seed = self.config.seed + self._answers
-        self._answers += 1
-        turn, form = self._turn, answer.format
-        if self._script is None:
-            sound = self._tone(form, seed)
-            if self.config.mode is Mode.ECHO and reply is None and turn is not None and turn.last_audio:
-                sound = _as_format(turn.last_audio, self.settings.input, form)
-            answer.plan(reply.text if reply else f"(answer {self._answers})", sound, None, now=now)
-            return
-        if reply is None:
-            reply = self._script.reply(self.conversation, self.settings.tools)
-        answer.text = reply.text
-        if reply.tool is not None:
-            answer.call = FunctionCall(self._new_id(), reply.tool, reply.arguments)
-        if reply.text:
-            self._out.append(Speak(answer.response_id, reply.text, form))
-        else:
-            answer.plan("", b"", answer.call, now=now)
-
-    def _tone(self, form: AudioFormat, seed: int) -> bytes:
-        samples = form.rate * self.config.answer_ms // 1000
-        if form.law is not None:
-            return pattern(form.law, seed, 0, samples)
-        return audio.decode(pattern(audio.Law.ULAW, seed, 0, samples), audio.Law.ULAW)
-
-    def _stream(self, now: float) -> None:
-        """Send what is due of the active answer."""
-        while (answer := self._answer) is not None and (due := answer.next_due()) is not None and due <= now:
-            first = not answer.begun
-            answer.step(now, self.conversation.last_id)
-            if first:
-                self.conversation.add(answer.item())
-                self._misbehave()
-                self._dead_deltas(None, answer.format)
-            if answer.complete:
-                self._end_answer("completed", now)
-            elif answer.progress >= 0.5 and self.faults.drop_in_answer:
-                self._out.append(Drop())
-            elif answer.progress >= 0.5 and self._struck(self.faults.abandon):
-                self._answer = None
-
-    def _end_answer(self, status: str, now: float) -> None:
-        answer, self._answer = self._answer, None
-        if answer is None:
-            return
-        item = answer.finish(status)
-        if answer.begun:
-            self.conversation.add(item)
-            self._playout_end = max(self._playout_end, answer.started_at or now) + answer.sent_s
-        if status == "completed" and answer.call is not None:
-            self.conversation.calls[answer.call.call_id] = answer.call.name
-            self.conversation.add(answer.call_item(answer.call, done=True))
-        self._dead_deltas(answer.response_id, answer.format)
-        detection = self.settings.turn_detection
-        if detection is not None and detection.idle_timeout_ms is not None and answer.call is None:
-            self._idle_at = max(now, self._playout_end) + detection.idle_timeout_ms / 1000
-        if not answer.interruptible:
-            self._unbreakable_until = self._playout_end
-
-    def _unbreakable(self, now: float) -> bool:
-        """Whether a message that must not be interrupted is still being heard."""
-        if self._answer is not None:
-            return not self._answer.interruptible
-        return now < self._unbreakable_until
+        turn.answer = responder.open(now, delay_ms=self.config.think_ms)
+        responder.plan(turn.answer, now, reply=Reply(self._script.check_in) if self._script else None)
 
     # ---- small things
 
@@ -623,9 +483,6 @@ class Session:
             return None
         return self._last_audio + detection.silence_duration_ms / 1000 + _STALL_S
 
-    def _struck(self, which: int | None) -> bool:
-        return which is not None and which in (EVERY_RESPONSE, self._responses)
-
     def _add_item(self, item: Event) -> None:
         previous = self.conversation.last_id
         self.conversation.add(item)
@@ -637,6 +494,9 @@ class Session:
             event["previous_item_id"] = None
         event.update(fields)
         self._send(event)
+
+    def _do(self, output: Output) -> None:
+        self._out.append(output)
 
     def _send(self, frame: Event | str | bytes) -> None:
         self.record.on_sent(self._now, frame)
@@ -655,21 +515,11 @@ class Session:
     def _expire(self, _now: float) -> None:
         message = "Session reached its maximum duration (an ordered fault)"
         self._emit("error", error=error_body(message, "max_duration", kind="max_duration"))
-        self._out.append(Close(1000, "max_duration"))
+        self._end(Close(1000, "max_duration"))
 
-    def _misbehave(self) -> None:
-        if self.faults.garbage:
-            for frame in mischief.GARBAGE:
-                self._send(frame)
-        if self.faults.unknown_events:
-            for event in mischief.unknown_events(self._new_id):
-                self._send(event)
-
-    def _dead_deltas(self, response_id: str | None, form: AudioFormat) -> None:
-        if self.faults.dead_deltas:
-            sound = bytes([0x11]) * (form.bytes_per_s // 50)
-            self._send(mischief.dead_delta(self._new_id, response_id, sound))
-
-
-def _as_format(sound: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
-    return sound if source == target else target.from_pcm(source.to_pcm(sound), source.rate)
+    def _end(self, output: Close | Drop | Freeze) -> None:
+        """The last output: nothing is read, said or timed after it."""
+        self._out.append(output)
+        self._ended = True
+        self._responder.active = None
+        self._later.clear()

@@ -71,6 +71,10 @@ class AudioFormat:
         pcm = audio.resample(pcm, rate, self.rate)
         return pcm if self.law is None else audio.encode(pcm, self.law)
 
+    def to(self, other: AudioFormat, data: bytes) -> bytes:
+        """Bytes of this format in another; the same bytes if it is the same."""
+        return data if other == self else other.from_pcm(self.to_pcm(data), self.rate)
+
     def as_wire(self) -> Event:
         """As it stands in `session.updated`."""
         return {"type": self.type, "rate": self.rate}

@@ -29,8 +29,6 @@ from websockets.uri import WebSocketURI, parse_uri
 from sipagent.errors import RealtimeError, RealtimeLost, RealtimeRefused
 from sipagent.xai.session import RealtimeSession, SessionEvent
 
-CONNECT_TIMEOUT_S = 10.0
-"""TCP, TLS and upgrade; clients of the field use 10 to 15 s, connect to ready takes 1.0-1.4 s."""
 CLOSE_TIMEOUT_S = 1.0
 """The socket is billed by the second: after this long without the server's close frame it is cut."""
 MAX_MESSAGE_BYTES = 8 << 20
@@ -207,7 +205,7 @@ async def connect(
     *,
     api_key: str,
     ssl_context: ssl.SSLContext | None = None,
-    timeout_s: float = CONNECT_TIMEOUT_S,
+    timeout_s: float,
 ) -> RealtimeClient:
     """Open the socket and upgrade it.
 

@@ -169,6 +169,7 @@ class _Wire(msgspec.Struct):
     response_id: str | None = None
     delta: str | None = None
     audio_duration_ms: float | None = None
+    audio_start_ms: float | None = None  # read by nobody, but of a wrong type it shows a garbled event
     transcript: str | None = None
     status: str | None = None
     call_id: str | None = None

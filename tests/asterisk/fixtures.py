@@ -5,6 +5,7 @@ Import the fixtures by name into a conftest.py. Ports are free ones, so tests ma
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -49,6 +50,17 @@ def test_config(run_dir: Path, **changes: object) -> AsteriskConfig:
 
 
 test_config.__test__ = False  # type: ignore[attr-defined]
+
+
+async def no_channels_left(asterisk: Asterisk, timeout_s: float = 5) -> bool:
+    """Whether every channel is gone within the time; Asterisk takes one down a moment after the BYE."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while "0 active channels" not in await asterisk.cli("core show channels"):  # noqa: ASYNC110  (another process)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

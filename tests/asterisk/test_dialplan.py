@@ -18,6 +18,7 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.phone.sipp import SipEvent
+from tests.asterisk.fixtures import no_channels_left
 from tests.asterisk.fixtures import test_config as make_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -157,6 +158,4 @@ async def test_a_number_cannot_smuggle_arguments(
 
 
 async def test_nothing_is_left_behind(asterisk: Asterisk) -> None:
-    async with asyncio.timeout(EVENT_TIMEOUT_S):
-        while "0 active channels" not in await asterisk.cli("core show channels"):
-            await asyncio.sleep(0.05)
+    assert await no_channels_left(asterisk)

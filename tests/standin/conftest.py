@@ -1,16 +1,12 @@
-"""What the stand-in's tests share: flite, a session with a fake clock, a server on a free port."""
+"""What the stand-in's tests share: where flite is."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-
-from tests.standin.harness import Rig
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +18,3 @@ def flite() -> tuple[str, ...]:
     if shutil.which("flite") is None:
         pytest.skip("flite is not installed (set SIPAGENT_FLITE to the command)")
     return ("flite",)
-
-
-@pytest.fixture
-def rig() -> Iterator[Any]:
-    """Makes sessions with a fake clock."""
-    yield Rig

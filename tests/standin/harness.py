@@ -11,9 +11,10 @@ from sipagent import audio
 from sipagent.standin.config import Burst, Mode, StandinConfig
 from sipagent.standin.conversation import Conversation
 from sipagent.standin.faults import parse_faults
+from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Send, Speak
 from sipagent.standin.pattern import pattern
 from sipagent.standin.script import load_script
-from sipagent.standin.session import Close, Drop, Freeze, Hear, Send, Session, Speak
+from sipagent.standin.session import Session
 
 ULAW = audio.Law.ULAW
 FRAME = audio.FRAME_BYTES

@@ -10,7 +10,13 @@ from sipagent import audio
 from sipagent.standin.pattern import pattern
 
 
-@given(st.sampled_from(list(audio.Law)), st.integers(-5, 2**70), st.integers(0, 10**6), st.integers(0, 500), st.integers(0, 500))
+@given(
+    st.sampled_from(list(audio.Law)),
+    st.integers(-5, 2**70),
+    st.integers(0, 10**6),
+    st.integers(0, 500),
+    st.integers(0, 500),
+)
 def test_any_part_is_a_part_of_the_whole(law: audio.Law, seed: int, start: int, first: int, second: int) -> None:
     whole = pattern(law, seed, start, first + second)
     assert len(whole) == first + second

@@ -33,7 +33,9 @@ def test_layouts(update: dict[str, Any]) -> None:
 
 
 def test_updates_merge() -> None:
-    first = merge(NEW, {"instructions": "be kind", "turn_detection": VAD, "audio": {"output": {"format": {"type": "audio/pcma"}}}})
+    first = merge(
+        NEW, {"instructions": "be kind", "turn_detection": VAD, "audio": {"output": {"format": {"type": "audio/pcma"}}}}
+    )
     second = merge(first, {"voice": "rex"})
     assert second.instructions == "be kind"
     assert second.turn_detection == first.turn_detection
@@ -83,7 +85,9 @@ def test_bad_updates_are_refused(bad: object) -> None:
 
 
 def test_echoes_differ_as_captured() -> None:
-    settings = merge(NEW, {"turn_detection": VAD, "voice": "eve", "audio": {"output": {"format": {"type": "audio/pcmu"}}}})
+    settings = merge(
+        NEW, {"turn_detection": VAD, "voice": "eve", "audio": {"output": {"format": {"type": "audio/pcmu"}}}}
+    )
     created, updated = NEW.created("ab"), settings.updated()
     assert created["turn_detection"] == {"type": None}
     assert created["voice"] == "xai_ara"

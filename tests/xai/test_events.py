@@ -120,6 +120,7 @@ def test_events_we_act_on(text: str, event: events.ServerEvent) -> None:
         '{"type":"response.output_audio.delta","delta":17}',
         '{"type":"response.output_audio.delta","delta":"not base64!"}',
         '{"type":"error"',
+        '{"type":"input_audio_buffer.speech_started","audio_start_ms":"soon","item_id":null}',
         b"\xff\xfe",
     ],
 )

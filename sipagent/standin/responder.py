@@ -1,0 +1,185 @@
+"""The session's voice: its one active response, from why it is opened to how it ends. Core: no I/O, no clock.
+
+Opens answers, finds their words and their sound (or asks the shell for it), streams them when they are due,
+and ends them; the faults of responses live here. Does not know turns: when to answer is the session's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sipagent import audio
+from sipagent.standin import mischief
+from sipagent.standin.answer import Answer, FunctionCall
+from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.conversation import Conversation
+from sipagent.standin.faults import EVERY_RESPONSE, Faults
+from sipagent.standin.outputs import Drop, Speak
+from sipagent.standin.pattern import pattern
+from sipagent.standin.script import Reply, Script
+from sipagent.standin.settings import Settings
+from sipagent.standin.wire import PCM_24K, AudioFormat, Emit, Event, NewId, Refusal
+
+
+class Responder:
+    """At most one active response, and what is known of how far the caller has heard it."""
+
+    def __init__(
+        self,
+        config: StandinConfig,
+        script: Script | None,
+        faults: Faults,
+        conversation: Conversation,
+        settings: Settings,
+        *,
+        now: float,
+        epoch: float,
+        new_id: NewId,
+        emit: Emit,
+        send: Callable[[Event | str | bytes], None],
+        ask: Callable[[Speak], None],
+        end: Callable[[Drop], None],
+    ) -> None:
+        """`emit` and `send` put events and raw frames in the line; `ask` and `end` go to the shell."""
+        self.settings = settings  # the session keeps it current
+        self.active: Answer | None = None
+        self.playout_end = now  # our estimate of when the caller has heard all
+        self.idle_at: float | None = None  # when `idle_timeout_ms` is over
+        self._config, self._script, self._faults = config, script, faults
+        self._conversation, self._epoch, self._new_id = conversation, epoch, new_id
+        self._emit, self._send, self._ask, self._end = emit, send, ask, end
+        self._planned = 0  # the deterministic mode's seed
+        self._opened = 0  # what `abandon=2` counts
+        self._unbreakable_until = now  # end of a message with interruptible:false, as the caller hears it
+
+    def refuse_if_active(self) -> None:
+        """xAI has one response at a time."""
+        if self.active is not None:
+            raise Refusal(f"Conversation already has an active response: {self.active.response_id}")
+
+    def open(
+        self,
+        now: float,
+        *,
+        delay_ms: float,
+        asked_at: float | None = None,
+        metadata: Mapping[str, object] | None = None,
+        by_client: bool = False,
+        interruptible: bool = True,
+    ) -> Answer:
+        """`response.created`; the first delta not before `delay_ms`."""
+        self.idle_at = None
+        self._opened += 1
+        self.active = answer = Answer(
+            self._emit,
+            self._new_id,
+            audio_format=PCM_24K if self._faults.wrong_format else self.settings.output,
+            burst=self._config.burst,
+            due=now + delay_ms / 1000,
+            asked_at=now if asked_at is None else asked_at,
+            epoch=self._epoch,
+            interruptible=interruptible,
+        )
+        answer.create(metadata, by_client=by_client)
+        return answer
+
+    def plan(self, answer: Answer, now: float, *, reply: Reply | None = None, heard: bytes = b"") -> None:
+        """Find the words and the sound, or ask for them; `heard` is the last utterance, for the echo."""
+        if self._struck(self._faults.stuck):
+            return
+        seed = self._config.seed + self._planned
+        self._planned += 1
+        form = answer.format
+        if self._script is None:
+            sound = self._tone(form, seed)
+            if self._config.mode is Mode.ECHO and reply is None and heard:
+                sound = self.settings.input.to(form, heard)
+            answer.plan(reply.text if reply else f"(answer {self._planned})", sound, None, now=now)
+            return
+        if reply is None:
+            reply = self._script.reply(self._conversation, self.settings.tools)
+        answer.text = reply.text
+        if reply.tool is not None:
+            answer.call = FunctionCall(self._new_id(), reply.tool, reply.arguments)
+        if reply.text:
+            self._ask(Speak(answer.response_id, reply.text, form))
+        else:
+            answer.plan("", b"", answer.call, now=now)
+
+    def spoken(self, ticket: str, speech: bytes, now: float) -> None:
+        """The voice has made the sound that was asked for; too late is no matter."""
+        answer = self.active
+        if answer is not None and answer.response_id == ticket and not answer.planned:
+            answer.plan(answer.text, speech, answer.call, now=now)
+            self.stream(now)
+
+    def stream(self, now: float) -> None:
+        """Send what is due of the active answer."""
+        while (answer := self.active) is not None and (due := answer.next_due()) is not None and due <= now:
+            first = not answer.begun
+            answer.step(now, self._conversation.last_id)
+            if first:
+                self._conversation.add(answer.item())
+                self.misbehave()
+                self._dead_deltas(None, answer.format)
+            if answer.complete:
+                self.finish("completed", now)
+            elif answer.progress >= 0.5 and self._faults.drop_in_answer:
+                self._end(Drop())
+            elif answer.progress >= 0.5 and self._struck(self._faults.abandon):
+                self.active = None
+
+    def finish(self, status: str, now: float) -> None:
+        """`response.done` and what leads up to it; nothing if no response is active."""
+        answer, self.active = self.active, None
+        if answer is None:
+            return
+        item = answer.finish(status)
+        if answer.begun:
+            self._conversation.add(item)
+            self.playout_end = max(self.playout_end, answer.started_at or now) + answer.sent_s
+        if status == "completed" and answer.call is not None:
+            self._conversation.calls[answer.call.call_id] = answer.call.name
+            self._conversation.add(answer.call_item(answer.call, done=True))
+        self._dead_deltas(answer.response_id, answer.format)
+        detection = self.settings.turn_detection
+        if detection is not None and detection.idle_timeout_ms is not None and answer.call is None:
+            self.idle_at = max(now, self.playout_end) + detection.idle_timeout_ms / 1000
+        if not answer.interruptible:
+            self._unbreakable_until = self.playout_end
+
+    def interrupt(self, now: float) -> None:
+        """The caller speaks: the response is cancelled, and what was not yet heard will not be."""
+        self.idle_at = None
+        self.finish("cancelled", now)
+        self.idle_at = None
+        self.playout_end = now  # a client that behaves has emptied its queue
+
+    def unbreakable(self, now: float) -> bool:
+        """Whether a message that must not be interrupted is still being heard."""
+        if self.active is not None:
+            return not self.active.interruptible
+        return now < self._unbreakable_until
+
+    def misbehave(self) -> None:
+        """The faults that put frames between the good ones."""
+        if self._faults.garbage:
+            for frame in mischief.GARBAGE:
+                self._send(frame)
+        if self._faults.unknown_events:
+            for event in mischief.unknown_events(self._new_id):
+                self._send(event)
+
+    def _tone(self, form: AudioFormat, seed: int) -> bytes:
+        samples = form.rate * self._config.answer_ms // 1000
+        if form.law is not None:
+            return pattern(form.law, seed, 0, samples)
+        return audio.decode(pattern(audio.Law.ULAW, seed, 0, samples), audio.Law.ULAW)
+
+    def _struck(self, which: int | None) -> bool:
+        return which is not None and which in (EVERY_RESPONSE, self._opened)
+
+    def _dead_deltas(self, response_id: str | None, form: AudioFormat) -> None:
+        if self._faults.dead_deltas:
+            sound = bytes([0x11]) * (form.bytes_per_s // 50)
+            self._send(mischief.dead_delta(self._new_id, response_id, sound))
