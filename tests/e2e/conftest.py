@@ -27,28 +27,12 @@ from sipagent.standin.config import StandinConfig
 from sipagent.standin.server import StandinServer
 from sipagent.worker import Worker
 from tests.asterisk.fixtures import asterisk, phone_config, root, sipp
+from tests.waiting import until
 
 __all__ = ["asterisk", "phone_config", "root", "sipp"]
 
 E = TypeVar("E")
 SHORT_PROMPTS = {"apology": "We are sorry.", "one_moment": "One moment."}
-PATIENCE_S = 10.0
-"""How long a test waits for something that is to happen; generous, since only failures wait it out."""
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> None:
-    """Wait for the outside world; fails with `what` when it does not come about."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                holds = condition()
-                if holds if isinstance(holds, bool) else await holds:
-                    return
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"{what}: not within {PATIENCE_S:g} s")
-
-
 @dataclass
 class Rig:
     """One worker on one Asterisk with one stand-in, and a phone to call it."""

@@ -11,7 +11,8 @@ from sipagent.model import CallOutcome, Fault, Reason, Result, Role
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
-from tests.e2e.conftest import MakeRig, until
+from tests.e2e.conftest import MakeRig
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 

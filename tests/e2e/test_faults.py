@@ -12,7 +12,8 @@ from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
-from tests.e2e.conftest import MakeRig, Rig, until
+from tests.e2e.conftest import MakeRig, Rig
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 

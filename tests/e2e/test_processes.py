@@ -20,7 +20,7 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.phone.phone import Phone, PhoneConfig
 from tests.asterisk.fixtures import free_port
-from tests.e2e.conftest import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 

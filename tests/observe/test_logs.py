@@ -1,0 +1,76 @@
+"""What may stand in a log."""
+
+import io
+import json
+
+import pytest
+import structlog
+
+from sipagent import model
+from sipagent.config import LogSettings
+from sipagent.model import CallOutcome, Reason, Role
+from sipagent.observe import logs
+
+
+@pytest.fixture(autouse=True)
+def fresh_structlog():  # type: ignore[no-untyped-def]
+    yield
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+
+
+def lines(settings: LogSettings, *events: model.CallEvent) -> list[dict]:  # type: ignore[type-arg]
+    out = io.StringIO()
+    logs.configure(settings, stream=out, worker=3)
+    for event in events:
+        logs.log_event(event)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+STARTED = model.CallStarted(
+    call_id="c", at=0, caller="+15551234567", called="100", agent="a", endpoint="e", codec="ulaw", worker=3
+)
+SAID = model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text="my card is 4111", final=True)
+ENDED = model.CallEnded(
+    call_id="c",
+    at=0,
+    outcome=CallOutcome(Reason.REALTIME_LOST, "why"),
+    duration_s=2.0,
+    answered=True,
+    turns=1,
+    counters={"rtp_lost": 3},
+)
+
+
+def test_numbers_and_speech_are_hidden_by_default() -> None:
+    started, said = lines(LogSettings(format="json"), STARTED, SAID)
+    assert started["caller"] == "**********67"
+    assert started["called"] == "100"
+    assert "4111" not in json.dumps(said)
+    assert said["text"] == "(15 characters)"
+
+
+def test_they_are_shown_when_allowed() -> None:
+    started, said = lines(LogSettings(format="json", show_numbers=True, show_transcripts=True), STARTED, SAID)
+    assert started["caller"] == "+15551234567"
+    assert said["text"] == "my card is 4111"
+
+
+def test_one_canonical_line_ends_a_call() -> None:
+    [line] = lines(LogSettings(format="json"), ENDED)
+    assert line["event"] == "call_ended"
+    assert (line["result"], line["reason"], line["fault"]) == ("failure", "realtime_lost", "provider")
+    assert (line["call_id"], line["worker"], line["rtp_lost"]) == ("c", 3, 3)
+
+
+def test_tracebacks_show_no_locals() -> None:
+    out = io.StringIO()
+    for form in ("json", "text"):
+        logs.configure(LogSettings(format=form), stream=out)  # type: ignore[arg-type]
+        secret = "hunter2"
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            structlog.get_logger().exception("oops")
+        assert secret not in out.getvalue()
+        assert "ValueError" in out.getvalue()

@@ -1,0 +1,148 @@
+"""The configuration: the example is whole and true, and every mistake names file, line, key and mend."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from sipagent import config, secretfiles
+from sipagent.config import Settings, load
+from sipagent.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[1] / "sipagent.example.toml"
+GOOD = """
+[agents.reception]
+instructions = "Be kind."
+
+[numbers]
+"100" = "reception"
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(__import__("os").environ):
+        if name.startswith(("SIPAGENT_", "XAI_", "CREDENTIALS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str) -> Path:
+    file = Path("sipagent.toml")
+    file.write_text(text)
+    return file
+
+
+def test_the_example_is_well_formed_and_its_commented_values_are_the_defaults() -> None:
+    plain = load(EXAMPLE)
+    text = re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text())
+    text = re.sub(r"(?m)^instructions_file = .*$", "", text)
+    uncommented = load(write(text))
+    for section in ("asterisk", "realtime", "media", "call", "control", "standin", "log"):
+        assert getattr(uncommented, section) == getattr(plain, section), section
+    assert uncommented.agents["reception"] == plain.agents["reception"]
+
+
+def test_the_example_shows_every_key() -> None:
+    text = re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text())
+    shown = tomllib.loads(text)
+    shown["agents"] = shown["agents"]["reception"]
+
+    def missing(model: type[BaseModel], table: dict[str, object], path: str) -> list[str]:
+        out = []
+        for name, field in model.model_fields.items():
+            if name not in table:
+                out.append(path + name)
+            elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                out += missing(field.annotation, table[name], f"{path}{name}.")  # type: ignore[arg-type]
+        return out
+
+    assert missing(Settings, {**shown, "agents": {}}, "") == []
+    assert missing(config.Agent, shown["agents"], "agents.*.") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD + "[realtime]\nmodle = 'x'\n", ["sipagent.toml:8", "realtime.modle", "did you mean 'model'"]),
+        (GOOD + "[agents.b]\ninstructions='x'\ngretting='y'\n", ["sipagent.toml:9", "agents.b.gretting", "'greeting'"]),
+        (GOOD + "[control]\nport = 70000\n", ["sipagent.toml:8", "control.port", "70000"]),
+        (GOOD + "[nonsense]\nx = 1\n", ["sipagent.toml:7", "nonsense", "unknown key"]),
+        (GOOD.replace('= "reception"', '= "nobody"'), ["sipagent.toml:6", "numbers.100", "nobody", "reception"]),
+        (GOOD + "[realtime]\nurl = 'ws://example.com/v1'\n", ["sipagent.toml:8", "realtime.url", "wss://"]),
+        (GOOD + "[realtime]\nurl = 'http://example.com'\n", ["realtime.url"]),
+        (GOOD + "[agents.b]\n", ["sipagent.toml:7", "agents.b", "instructions"]),
+        (GOOD + "[agents.b]\ninstructions_file = 'none.md'\n", ["agents.b.instructions_file", "none.md"]),
+        (GOOD + "[media]\nports = [15000, 16000]\n", ["sipagent.toml:8", "media.ports", "asterisk.rtp_ports"]),
+        ("[agents.a]\ninstructions = 'x'\n", ["numbers", "is needed"]),
+        ("[agents\n", ["sipagent.toml", "not TOML", "line 1"]),
+    ],
+)
+def test_mistakes_are_named(text: str, told: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(text))
+    for part in told:
+        assert part in str(error.value)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(GOOD + "[realtime]\nmodle = 'x'\n[control]\nprot = 1\n"))
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_missing_file_points_to_the_example() -> None:
+    with pytest.raises(ConfigError, match=r"cp sipagent\.example\.toml"):
+        load(Path("nowhere.toml"))
+
+
+def test_a_wrong_secret_is_never_shown() -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(GOOD + "[realtime]\napi_key = ['hunter2']\n"))
+    assert "hunter2" not in str(error.value)
+
+
+def test_environment_over_secrets_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "asterisk__password").write_text("from-secrets\n")
+    (tmp_path / "secrets" / "asterisk__username").write_text("also-secret")
+    monkeypatch.setenv("SIPAGENT_SECRETS_DIR", str(tmp_path / "secrets"))
+    monkeypatch.setenv("SIPAGENT_ASTERISK__USERNAME", "from-environment")
+    settings = load(write(GOOD + "[asterisk]\npassword = 'from-file'\nhttp_port = 8089\n"))
+    assert settings.asterisk.password.get_secret_value() == "from-secrets"
+    assert settings.asterisk.username == "from-environment"
+    assert settings.asterisk.http_port == 8089
+
+
+def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_API_KEY", "xai-123")
+    settings = load(write(GOOD))
+    assert settings.realtime.api_key.get_secret_value() == "xai-123"
+    assert settings.realtime.endpoint == "wss://api.x.ai/v1/realtime"
+    assert "xai-123" not in repr(settings)
+    assert "xai-123" not in settings.model_dump_json()
+
+
+def test_long_prompts_live_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "p.md").write_text("You are long.\n")
+    settings = load(write(GOOD.replace('instructions = "Be kind."', 'instructions_file = "p.md"')))
+    assert settings.agents["reception"].instructions == "You are long."
+
+
+def test_numbers_find_their_agent() -> None:
+    settings = load(write(GOOD + '"*" = "other"\n[agents.other]\ninstructions = "x"\n'))
+    assert (settings.agent_for("100") or ("",))[0] == "reception"
+    assert (settings.agent_for("*98") or ("",))[0] == "other"
+    assert load(write(GOOD)).agent_for("200") is None
+
+
+def test_generated_passwords_are_private_and_kept(tmp_path: Path) -> None:
+    folder = secretfiles.ensure(tmp_path / "run")
+    first = (folder / "asterisk__password").read_text()
+    assert len(first) == 16
+    assert (folder / "asterisk__password").stat().st_mode & 0o77 == 0
+    assert folder.stat().st_mode & 0o77 == 0
+    secretfiles.ensure(tmp_path / "run")
+    assert (folder / "asterisk__password").read_text() == first

@@ -1,0 +1,56 @@
+"""Every reason has a meaning, and every event crosses the link unchanged."""
+
+import msgspec
+import pytest
+
+from sipagent import model
+from sipagent.link import decode_upward, encode
+from sipagent.model import CallOutcome, Fault, Reason, Result, Role
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_a_meaning(reason: Reason) -> None:
+    outcome = CallOutcome(reason)
+    assert 1 <= outcome.cause <= 127
+    assert (outcome.result is Result.FAILURE) <= (outcome.fault is not Fault.NONE)
+    assert (outcome.result is Result.SUCCESS) == (outcome.fault is Fault.NONE)
+
+
+EVENTS: list[model.Upward] = [
+    model.CallStarted(
+        call_id="c", at=1.5, caller="+15551234567", called="100", agent="a", endpoint="e", codec="alaw", worker=1
+    ),
+    model.CallAnswered(call_id="c", at=1.5, setup_ms=12.5),
+    model.SessionOpened(
+        call_id="c", at=1.5, model="m", requested_model="l", conversation_id="x", connect_ms=3.0, acknowledged=True
+    ),
+    model.AgentSpoke(call_id="c", at=1.5, item_id="i", latency_ms=None),
+    model.BargeIn(call_id="c", at=1.5, item_id="i", played_ms=1, dropped_ms=2),
+    model.Transcript(call_id="c", at=1.5, role=Role.CALLER, item_id="i", text="ö", final=True),
+    model.NoInputStep(call_id="c", at=1.5, step=1),
+    model.RealtimeTrouble(call_id="c", at=1.5, what="w", detail="d"),
+    model.CallEnded(
+        call_id="c",
+        at=1.5,
+        outcome=CallOutcome(Reason.CALLER_HANGUP, "x"),
+        duration_s=1.0,
+        answered=True,
+        turns=1,
+        counters={"rtp_lost": 0},
+    ),
+    model.WorkerHello(1, 99),
+    model.WorkerState(
+        asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0
+    ),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda e: type(e).__name__)
+def test_events_cross_the_link_unchanged(event: model.Upward) -> None:
+    assert decode_upward(encode(event)) == event
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"type":"call_ended"}', '{"type":"unheard_of"}', "[]"])
+def test_what_is_no_message_is_refused(text: str) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_upward(text)
