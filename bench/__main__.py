@@ -54,7 +54,7 @@ def _uplink() -> Callable[[], object]:
     session = RealtimeSession(SessionConfig(Law.ULAW, "", "", ""))
     session.receive('{"type":"session.created","session":{}}', 0.0)
     session.receive('{"type":"session.updated","session":{}}', 0.0)
-    media.to_model = session.append_audio  # type: ignore[assignment]
+    media.to_model = session.append_audio
     number = iter(range(1 << 62))
 
     def step() -> None:

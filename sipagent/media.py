@@ -110,7 +110,7 @@ class MediaBridge:
     def __init__(self, law: Law, rtp: RtpSession, wheel: Wheel, clock: Callable[[], float]) -> None:
         self.rtp = rtp
         self.queue = PlayoutQueue(law)
-        self.to_model: Callable[[bytes], None] | None = None
+        self.to_model: Callable[[bytes], object] | None = None
         self.on_talk: Callable[[str], None] = lambda _item_id: None
         self.on_quiet: Callable[[], None] = lambda: None
         self.caller_voiced_at: float | None = None

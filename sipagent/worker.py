@@ -80,7 +80,8 @@ class Worker:
         """Take calls until cancelled; then end those that live and leave nothing behind."""
         ari = asyncio.create_task(self.ari.run(), name="ari")
         try:
-            await ari
+            # Not `await ari`: cancelling us would cancel it, and the calls need it for their goodbye.
+            await asyncio.wait({ari})
         finally:
             await self._end_calls(CallOutcome(Reason.SHUTDOWN))
             ari.cancel()

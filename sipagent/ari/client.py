@@ -103,6 +103,11 @@ class AriClient:
                 await asyncio.sleep(BACKOFF_S[min(attempts, len(BACKOFF_S) - 1)])
                 attempts += 1
 
+    async def drop(self) -> None:
+        """Close the socket as a network would; `run` opens the next one."""
+        if self._socket is not None:
+            await self._socket.close()
+
     async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         reader = asyncio.create_task(self._read(socket), name="ari-read")
@@ -137,7 +142,7 @@ class AriClient:
         channels = {c.id: c for c in await self.channels()}
         for channel_id, listener in list(self._listeners.items()):
             if channel_id not in channels:
-                listener.deliver(events.StasisEnd(events.Channel(id=channel_id)))
+                listener.deliver(events.ChannelLost(events.Channel(id=channel_id)))
         for channel in channels.values():
             owner = channel.dialplan.app_data.split(",", 1)[0]
             if channel.dialplan.app_name == "Stasis" and owner == self.app and channel.id not in self._listeners:

@@ -91,8 +91,23 @@ class RestResponse(msgspec.Struct, frozen=True, tag_field="type", tag="RESTRespo
     message_body: str = ""
 
 
-ChannelEvent = StasisStart | StasisEnd | ChannelHangupRequest | ChannelDestroyed | ChannelDtmfReceived
-Event = ChannelEvent | ApplicationReplaced | RestResponse
+@dataclass(frozen=True, slots=True)
+class ChannelLost:
+    """Not Asterisk's: said by the client when a channel is gone after the socket was away."""
+
+    channel: Channel
+
+
+ChannelEvent = ChannelLost | StasisStart | StasisEnd | ChannelHangupRequest | ChannelDestroyed | ChannelDtmfReceived
+Event = (
+    StasisStart
+    | StasisEnd
+    | ChannelHangupRequest
+    | ChannelDestroyed
+    | ChannelDtmfReceived
+    | ApplicationReplaced
+    | RestResponse
+)
 
 
 @dataclass(frozen=True, slots=True)

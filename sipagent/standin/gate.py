@@ -58,6 +58,10 @@ class Gate:
         self._to_8k: soxr.ResampleStream | None = None
         if audio_format.rate != audio.SAMPLE_RATE_HZ:
             self._to_8k = soxr.ResampleStream(audio_format.rate, audio.SAMPLE_RATE_HZ, 1, dtype="int16")
+        self._step_bytes = audio_format.rate // 50 * audio_format.sample_bytes  # a decision is 20 ms late at most
+        self._max_bytes = MAX_SPEECH_S * audio_format.bytes_per_s
+        keep_ms = detection.prefix_padding_ms + _ONSET_WINDOW * audio.PTIME_MS
+        self._padding_bytes = audio_format.rate * keep_ms // 1000 * audio_format.sample_bytes
         self._kept = bytearray()  # input format: the utterance, or the padding before the next
         self._received = 0  # bytes ever received; `_kept` ends there
         self._frames = bytearray()  # PCM at 8 kHz short of a frame
@@ -67,7 +71,7 @@ class Gate:
 
     def feed(self, data: bytes) -> list[SpeechStarted | SpeechStopped]:
         """Caller bytes of any length in; what they began or ended out."""
-        step = self._format.rate // 50 * self._format.sample_bytes  # 20 ms: a decision is at most that late
+        step = self._step_bytes
         events: list[SpeechStarted | SpeechStopped] = []
         for start in range(0, len(data), step):
             event = self._take(data[start : start + step])
@@ -85,7 +89,7 @@ class Gate:
             del self._frames[:_FRAME_PCM_BYTES]
         if not self.speaking:
             self._trim()
-        elif len(self._kept) >= MAX_SPEECH_S * self._format.bytes_per_s:
+        elif len(self._kept) >= self._max_bytes:
             return self.stop()
         return event
 
@@ -114,10 +118,9 @@ class Gate:
 
     def _trim(self) -> None:
         """Before speech only the padding is kept, and the window the onset is found in."""
-        keep_ms = self._detection.prefix_padding_ms + _ONSET_WINDOW * audio.PTIME_MS
-        surplus = len(self._kept) - keep_ms * self._format.bytes_per_s // 1000
+        surplus = len(self._kept) - self._padding_bytes
         if surplus > 0:
-            del self._kept[: surplus - surplus % self._format.sample_bytes]
+            del self._kept[: surplus + surplus % self._format.sample_bytes]
 
     def _at_8k(self, data: bytes) -> bytes:
         pcm = self._format.to_pcm(data)

@@ -17,6 +17,8 @@ from sipagent import audio
 PCM_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000})
 DEFAULT_PCM_RATE = 24000
 
+_LAWS = {law.media_type: law for law in audio.Law}
+
 Event = dict[str, object]
 NewId = Callable[[], str]
 
@@ -48,7 +50,7 @@ class AudioFormat:
     @property
     def law(self) -> audio.Law | None:
         """The G.711 law; None for PCM."""
-        return next((law for law in audio.Law if law.media_type == self.type), None)
+        return _LAWS.get(self.type)
 
     @property
     def sample_bytes(self) -> int:

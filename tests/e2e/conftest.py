@@ -93,18 +93,18 @@ def prompts_dir(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prompt_folder(folder, voice.name)
 
 
-def settings_for(asterisk: Asterisk, standin_url: str, tmp_path: Path, **changes: Any) -> Settings:
+def settings_for(switch: Asterisk, standin_url: str, tmp_path: Path, /, **changes: Any) -> Settings:
     """Settings of a node on this Asterisk; `agent` changes the one agent."""
     agent = {"instructions": "Be brief.", "greeting": "Hello.", **changes.pop("agent", {})}
     first = random.randrange(34000, 60000, 400)
     values: dict[str, Any] = {
         "run_dir": tmp_path,
         "asterisk": {
-            "http_port": asterisk.config.http_port,
-            "sip_port": asterisk.config.sip_port,
-            "rtp_ports": asterisk.config.rtp_ports,
-            "password": SecretStr(asterisk.config.ari_password),
-            "phone_password": SecretStr(asterisk.config.phone_password),
+            "http_port": switch.config.http_port,
+            "sip_port": switch.config.sip_port,
+            "rtp_ports": switch.config.rtp_ports,
+            "password": SecretStr(switch.config.ari_password),
+            "phone_password": SecretStr(switch.config.phone_password),
         },
         "realtime": {"url": standin_url, "api_key": SecretStr("key")},
         "media": {"ports": (first, first + 399)},

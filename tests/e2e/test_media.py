@@ -6,6 +6,7 @@ from sipagent import model
 from sipagent.audio import Law
 from sipagent.model import Reason
 from sipagent.standin.config import Burst, Mode, StandinConfig
+from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
 
@@ -82,10 +83,9 @@ async def test_every_caller_frame_reaches_the_model_while_the_agent_speaks(rig: 
     assert caller in node.standin.sessions[-1].record.caller_audio
 
 
-async def test_first_words_are_not_lost_while_the_session_opens(rig: MakeRig) -> None:
-    from sipagent.standin.faults import Faults
-
-    node = await rig(deterministic(faults=Faults(slow_ack_s=2.0)), call={"answer_within_s": 0})
+@pytest.mark.parametrize("fault", ["slow-ack=2", "slow-handshake=2"])
+async def test_first_words_are_not_lost_while_the_session_opens(rig: MakeRig, fault: str) -> None:
+    node = await rig(deterministic(faults=parse_faults([fault])), call={"answer_within_s": 0})
     caller = pattern(Law.ULAW, 9, 0, 500 * 8)
     async with node.phone() as phone:
         await phone.dial("100")
@@ -98,9 +98,7 @@ async def test_first_words_are_not_lost_while_the_session_opens(rig: MakeRig) ->
 
 
 async def test_pcm_instead_of_g711_is_heard_all_the_same(rig: MakeRig) -> None:
-    from sipagent.standin.faults import Faults
-
-    node = await rig(deterministic(faults=Faults(wrong_format=True)))
+    node = await rig(deterministic(faults=parse_faults(["wrong-format"])))
     async with node.phone() as phone:
         await phone.dial("100")
         assert await phone.wait_answered()

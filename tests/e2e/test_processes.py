@@ -183,6 +183,25 @@ async def test_the_operator_hangs_up_by_api(
                 await phone.wait_ended(5)
 
 
+async def test_ctrl_c_during_a_call_releases_it(
+    asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path
+) -> None:
+    env = on(asterisk, tmp_path / "run")
+    async with sipagent(env, "run", "--standin", "--config", str(config_file)) as process:
+        await ready(env)
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            assert await phone.wait_answered()
+            await phone.hear_agent_start()
+            process.send_signal(signal.SIGINT)
+            end = await phone.wait_ended(5)
+            assert end.cause == 41
+        async with asyncio.timeout(5):
+            out, _ = await process.communicate()
+    assert b'"reason": "shutdown"' in out
+    assert "0 active channels" in await asterisk.cli("core show channels count")
+
+
 async def test_without_asterisk_it_says_so_and_is_not_ready(tmp_path: Path, config_file: Path) -> None:
     env = environment(tmp_path / "run", ASTERISK__HTTP_PORT=free_port())
     async with sipagent(env, "run", "--standin", "--config", str(config_file)):

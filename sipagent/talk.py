@@ -1,0 +1,203 @@
+"""The talk itself: one caller and one voice model, once they are joined.
+
+The model's events come in within the loop step that read them (`on_session_event`), the pacer tells when the
+agent is heard and when it falls quiet. From the two follow barge-in, the transcript, the turns and the
+no-input ladder. It refuses to know how the two were connected, and how a call ends: `converse` and
+`apologise` say why the talk is over, and `call` does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from sipagent import model
+from sipagent.audio import PTIME_MS, Law
+from sipagent.config import Agent
+from sipagent.flow.no_input import GiveUp, NoInput, Say
+from sipagent.flow.prompts import Prompts
+from sipagent.media import MediaBridge
+from sipagent.model import CallOutcome, Reason, Role
+from sipagent.xai import events as xai_events
+from sipagent.xai import session as xai
+from sipagent.xai.client import RealtimeClient
+
+log = structlog.get_logger()
+
+SPOKEN_TIMEOUT_S = 15.0
+"""Longest wait for a last word to be spoken; a longer text is cut."""
+PROMPT = "prompt:"
+"""Item ids of our own prompts; the model knows nothing of them."""
+
+Emit = Callable[..., None]
+"""`emit(kind of CallEvent, **its facts)`."""
+
+
+class Talk:
+    """What is said between answer and goodbye."""
+
+    def __init__(self, law: Law, media: MediaBridge, prompts: Prompts, apology: str, emit: Emit) -> None:
+        self.turns = 0
+        self.barge_ins = 0
+        self.client: RealtimeClient | None = None
+        """The model's socket, once it is open."""
+        self._loop = asyncio.get_running_loop()
+        self._law, self._media, self._prompts, self._apology, self._emit = law, media, prompts, apology, emit
+        self.ready: asyncio.Future[xai.Ready] = self._loop.create_future()
+        """Done when the session is configured, or with the RealtimeError that prevented it."""
+        # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
+        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
+        self.fatal: asyncio.Future[xai.Fatal] = self._loop.create_future()
+        """Done when the server ended the session."""
+        self._no_input: NoInput | None = None
+        self._moved = asyncio.Event()  # wakes the no-input ladder
+        self._talked, self._quiet = asyncio.Event(), asyncio.Event()
+        self._quiet.set()
+        self._last_item = ""
+        media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
+
+    # --- the course of a talk
+
+    async def converse(self, agent: Agent) -> CallOutcome:
+        """The talk happens in the callbacks below; what is left to do here is to mind the silence.
+
+        Returns when nobody talks any more, the goodbye (or the apology) having been heard.
+        """
+        if agent.greeting:
+            self.say(agent.greeting)
+        ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
+        while True:
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(ladder.deadline):
+                    await self._moved.wait()
+            match ladder.handle_timer(self._loop.time()):
+                case Say() as step:
+                    self._emit(model.NoInputStep, step=step.step)
+                    self.say(step.text)
+                case GiveUp(model_silent=True):
+                    return await self.apologise(Reason.REALTIME_SILENT, "the model does not speak")
+                case GiveUp() as step:
+                    self._emit(model.NoInputStep, step=step.step)
+                    await self.say_last(step.text)
+                    return CallOutcome(Reason.NO_INPUT)
+                case None:
+                    pass
+
+    def say(self, text: str) -> None:
+        """In the agent's own voice, word for word."""
+        if self.client:
+            self.client.session.say(text)
+            self.client.flush()
+
+    async def say_last(self, text: str) -> None:
+        """A last word; returns when the caller has heard it."""
+        self._no_input = None
+        self._media.flush()
+        self._talked.clear()
+        self.say(text)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SPOKEN_TIMEOUT_S):
+                await self._talked.wait()
+                await self._until_quiet()
+
+    def play(self, text: str) -> None:
+        """A prompt from the cache."""
+        item_id = PROMPT + text[:16]
+        self._media.play(item_id, self._prompts.get(text, self._law))
+        self._media.play_end(item_id)
+        self._quiet.clear()
+
+    async def apologise(self, reason: Reason, error: object) -> CallOutcome:
+        """The caller hears that it is not their fault; returns when they have."""
+        log.warning("call_apology", reason=reason, error=str(error))
+        self._no_input = None
+        self._media.to_model = None
+        self._media.flush()
+        self.play(self._apology)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SPOKEN_TIMEOUT_S):
+                await self._until_quiet()
+        return CallOutcome(reason, str(error))
+
+    async def _until_quiet(self) -> None:
+        await self._quiet.wait()
+        # The last frame has left us; it is one frame long, and then the caller's.
+        await asyncio.sleep(2 * PTIME_MS / 1000)
+
+    # --- from the model's socket
+
+    def on_session_event(self, event: xai.SessionEvent) -> None:
+        """Acts within the loop step that read the event."""
+        match event:
+            case xai.AgentAudio():
+                self._media.play(event.item_id, event.audio)
+            case xai.AgentAudioDone():
+                self._media.play_end(event.item_id)
+            case xai_events.SpeechStarted():
+                self._barge_in()
+                self._note(NoInput.caller_speaks)
+            case xai_events.SpeechStopped():
+                self._note(NoInput.caller_pauses, self._loop.time())
+            case xai_events.InputTranscript():
+                self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
+            case xai.AgentTranscript():
+                self._transcript(Role.AGENT, event.item_id, event.text, final=event.final)
+            case xai_events.FunctionCall():
+                self._refuse_function(event)
+            case xai.Ready():
+                if not self.ready.done():
+                    self.ready.set_result(event)
+            case xai.Trouble():
+                log.warning("realtime_trouble", what=event.what, detail=event.detail)
+                self._emit(model.RealtimeTrouble, what=event.what, detail=event.detail)
+            case xai.Fatal():
+                if not self.fatal.done():
+                    self.fatal.set_result(event)
+            case xai_events.ResponseCreated() | xai_events.ResponseDone():
+                pass
+
+    def _barge_in(self) -> None:
+        flushed = self._media.flush()
+        if flushed is None or self.client is None:
+            return
+        self.barge_ins += 1
+        if not flushed.item_id.startswith(PROMPT):
+            # Sent with the session's outbox, right after this event.
+            self.client.session.truncate(flushed.item_id, flushed.played_ms)
+        self._emit(model.BargeIn, item_id=flushed.item_id, played_ms=flushed.played_ms, dropped_ms=flushed.dropped_ms)
+
+    def _refuse_function(self, call: xai_events.FunctionCall) -> None:
+        """No tools yet: an answer the model can read, so that the talk goes on."""
+        log.warning("unknown_function", name=call.name[:64])
+        if self.client:
+            self.client.session.answer_function_calls({call.call_id: '{"error":"there is no such function"}'})
+
+    def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
+        self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
+
+    # --- from the pacer
+
+    def _on_talk(self, item_id: str) -> None:
+        self._quiet.clear()
+        self._talked.set()
+        self._note(NoInput.agent_speaks)
+        heard, self._media.caller_voiced_at = self._media.caller_voiced_at, None
+        if heard is None and item_id == self._last_item:
+            return  # the same answer after a pause of the model
+        self._last_item = item_id
+        self.turns += heard is not None
+        latency_ms = None if heard is None else round((self._loop.time() - heard) * 1000, 1)
+        self._emit(model.AgentSpoke, item_id=item_id, latency_ms=latency_ms)
+
+    def _on_quiet(self) -> None:
+        self._quiet.set()
+        self._note(NoInput.agent_quiet, self._loop.time())
+
+    def _note(self, happening: Callable[..., None], *args: float) -> None:
+        if self._no_input is not None:
+            happening(self._no_input, *args)
+            self._moved.set()

@@ -1,0 +1,136 @@
+"""Asterisk away, dead, back again; the ARI client against the real thing."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from sipagent import model
+from sipagent.ari.client import AriClient
+from sipagent.ari.objects import ChannelHandle
+from sipagent.asterisk.root import Root
+from sipagent.asterisk.run import Asterisk
+from sipagent.errors import AriRefused, AriUnavailable
+from sipagent.model import Reason
+from sipagent.standin.config import Mode, StandinConfig
+from tests.asterisk.fixtures import test_config
+from tests.e2e.conftest import MakeRig
+from tests.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+
+def client(asterisk: Asterisk, app: str = "probe-1", password: str | None = None) -> AriClient:
+    config = asterisk.config
+    return AriClient(
+        url=f"http://127.0.0.1:{config.http_port}",
+        app=app,
+        username=config.ari_user,
+        password=config.ari_password if password is None else password,
+        on_call=lambda _start: None,
+        on_orphan=lambda _channel: None,
+    )
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_requests_over_the_events_socket(asterisk: Asterisk) -> None:
+    ari = client(asterisk)
+    with pytest.raises(AriUnavailable, match="not connected yet"):
+        await ari.request("GET", "asterisk/info")
+    running = asyncio.create_task(ari.run())
+    await until(lambda: ari.connected, "the socket")
+    assert ari.version.startswith("22.")
+    with pytest.raises(AriRefused, match="404"):
+        await ari.request("POST", "channels/nobody/answer")
+    assert await ChannelHandle(ari, "nobody").variable("X") == ""
+    await ChannelHandle(ari, "nobody").hang_up(16)  # gone already is no error
+    # What a SIP user may bring must cross the JSON unharmed.
+    odd = 'a"b\\c,d&e=f;g%41\u00e9'
+    await ari.request("POST", "asterisk/variable", {"variable": "ODD", "value": odd})
+    assert (await ari.request("GET", "asterisk/variable", {"variable": "ODD"}))["value"] == odd
+    results = await asyncio.gather(*(ari.request("GET", "asterisk/ping") for _ in range(200)))
+    assert len(results) == 200
+    await stopped(running)
+
+
+async def test_a_wrong_password_and_a_silent_port_are_told(asterisk: Asterisk) -> None:
+    ari = client(asterisk, password="wrong")
+    running = asyncio.create_task(ari.run())
+    await until(lambda: "refused our ARI user or password" in ari.trouble, "the trouble to be named")
+    await stopped(running)
+    nobody = AriClient(
+        url="http://127.0.0.1:9",
+        app="x",
+        username="u",
+        password="p",
+        on_call=lambda _start: None,
+        on_orphan=lambda _channel: None,
+    )
+    running = asyncio.create_task(nobody.run())
+    await until(lambda: "cannot reach Asterisk" in nobody.trouble, "the trouble to be named")
+    await stopped(running)
+
+
+async def test_a_request_that_is_not_answered_ends_in_time(asterisk: Asterisk) -> None:
+    ari = client(asterisk)
+    running = asyncio.create_task(ari.run())
+    await until(lambda: ari.connected, "the socket")
+    pid = asterisk.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AriUnavailable, match="no answer from Asterisk in 0.2 s"):
+            await ari.request("GET", "asterisk/ping", timeout_s=0.2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert ari.counts["request_timeouts"] == 1
+    await until(lambda: ari.counts["late_responses"] == 1, "the late answer to be counted")
+    await stopped(running)
+
+
+async def test_asterisk_dies_and_comes_back(rig: MakeRig, root: Root, tmp_path: Path) -> None:
+    config = test_config(tmp_path / "ast")
+    async with Asterisk(config, root) as first:
+        node = await rig(
+            StandinConfig(mode=Mode.DETERMINISTIC, answer_ms=500),
+            asterisk={"http_port": config.http_port, "sip_port": config.sip_port, "password": config.ari_password},
+        )
+        node.asterisk = first
+        async with node.phone() as phone:
+            await phone.dial("100")
+            assert await phone.wait_answered()
+            await phone.hear_agent_start()
+            assert first.pid is not None
+            os.kill(first.pid, signal.SIGKILL)
+            await until(lambda: not node.ari.connected, "the loss to be noticed")
+        async with Asterisk(config, root) as second:
+            assert (await node.ended()).reason is Reason.SWITCH_LOST
+            await node.nothing_left()
+            node.asterisk = second
+            async with node.phone() as phone:
+                await phone.dial("100")
+                assert await phone.wait_answered()
+                await phone.hear_agent_start()
+                await phone.hang_up()
+            assert (await node.ended(2)).reason is Reason.CALLER_HANGUP
+    assert node.of(model.CallEnded)[0].outcome.fault == "switch"
+
+
+async def test_a_socket_that_drops_in_a_call_does_not_end_the_call(rig: MakeRig) -> None:
+    node = await rig(StandinConfig(mode=Mode.DETERMINISTIC, answer_ms=500))
+    async with node.phone() as phone:
+        await phone.dial("100")
+        assert await phone.wait_answered()
+        await phone.hear_agent_start()
+        await node.ari.drop()
+        await until(lambda: node.ari.counts["reconnects"] == 1 and node.ari.connected, "the socket to come back")
+        assert node.of(model.CallEnded) == []
+        await phone.hang_up()
+    assert (await node.ended()).reason is Reason.CALLER_HANGUP
+    await node.nothing_left()
