@@ -16,6 +16,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -54,7 +55,8 @@ class RealtimeClient(asyncio.Protocol):
         self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
         self._headers = headers
         self._transport: asyncio.Transport | None = None
-        self._open: asyncio.Future[None] = self._loop.create_future()
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        """Done when the upgrade succeeded, or with the error that it brought."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
@@ -128,9 +130,9 @@ class RealtimeClient(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         why = str(exc) if exc else _close_text(self._protocol)
-        if not self._open.done():
+        if not self.opened.done():
             error = self._protocol.handshake_exc
-            self._open.set_exception(_refusal(error) if error else RealtimeLost(f"closed during the handshake: {why}"))
+            self.opened.set_exception(_refusal(error) if error else RealtimeLost(f"closed during the handshake: {why}"))
         elif not self._closing and not self.lost.done():
             self.lost.set_result(RealtimeLost(why))
 
@@ -139,8 +141,8 @@ class RealtimeClient(asyncio.Protocol):
     def _process(self) -> None:
         for event in self._protocol.events_received():
             if isinstance(event, Response):
-                if self._protocol.handshake_exc is None and not self._open.done():
-                    self._open.set_result(None)
+                if self._protocol.handshake_exc is None and not self.opened.done():
+                    self.opened.set_result(None)
             elif isinstance(event, Frame):
                 self._on_frame(event)
         self._write()
@@ -216,20 +218,19 @@ async def connect(
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     client = RealtimeClient(uri, headers, session, on_event)
     where = f"{uri.host}:{uri.port}"
-    try:
-        async with asyncio.timeout(timeout_s):
-            await asyncio.get_running_loop().create_connection(
-                lambda: client, uri.host, uri.port, ssl=ssl_context if uri.secure else None
-            )
-            await client._open  # noqa: SLF001 - this function is the client's constructor
-    except TimeoutError:
-        raise RealtimeError(f"{where} did not open a session in {timeout_s:g} s") from None
-    except OSError as error:
-        raise RealtimeError(f"cannot reach {where}: {error}") from error
-    finally:
-        if not client._open.done() or client._open.exception():  # noqa: SLF001
-            client._open.cancel()  # noqa: SLF001
-            await client.aclose()
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(client.aclose)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: client, uri.host, uri.port, ssl=ssl_context if uri.secure else None
+                )
+                await client.opened
+        except TimeoutError:
+            raise RealtimeError(f"{where} did not open a session in {timeout_s:g} s") from None
+        except OSError as error:
+            raise RealtimeError(f"cannot reach {where}: {error}") from error
+        undo.pop_all()  # it stands: whoever asked for it closes it
     return client
 
 
