@@ -75,6 +75,16 @@ def level_dbov(pcm: bytes) -> float:
     return max(20 * math.log10(rms / 32768), -100.0) if rms else -100.0
 
 
+def trim_silence(pcm: bytes, rate_hz: int, floor_dbov: float = -45.0) -> bytes:
+    """Speech without the silence before and after it, to the 20 ms; all of it when nothing is above the floor.
+
+    flite opens with 220 ms of nothing, which a caller would take for thinking.
+    """
+    step = rate_hz * PTIME_MS // 1000 * 2
+    voiced = [at for at in range(0, len(pcm), step) if level_dbov(pcm[at : at + step]) > floor_dbov]
+    return pcm[max(voiced[0] - step, 0) : voiced[-1] + 2 * step] if voiced else pcm
+
+
 def resample(pcm: bytes, source_hz: int, target_hz: int) -> bytes:
     """Whole recordings from one rate to another, anti-aliased (soxr, high quality)."""
     if source_hz == target_hz:
@@ -85,10 +95,14 @@ def resample(pcm: bytes, source_hz: int, target_hz: int) -> bytes:
 
 def read_wav(data: bytes) -> tuple[bytes, int]:
     """A mono or stereo 16-bit WAV file's bytes to mono PCM and its rate in Hz; ValueError for others."""
-    with wave.open(io.BytesIO(data)) as wav:
-        if wav.getsampwidth() != 2:
-            raise ValueError(f"WAV with {wav.getsampwidth() * 8} bits a sample; 16 are needed")
-        pcm, rate_hz, channels = wav.readframes(wav.getnframes()), wav.getframerate(), wav.getnchannels()
+    try:
+        with wave.open(io.BytesIO(data)) as wav:
+            bits, rate_hz, channels = wav.getsampwidth() * 8, wav.getframerate(), wav.getnchannels()
+            pcm = wav.readframes(wav.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"not a WAV file of PCM: {error or 'it ends too soon'}") from error
+    if bits != 16:
+        raise ValueError(f"WAV with {bits} bits a sample; 16 are needed")
     if channels == 2:
         pcm = audioop.tomono(pcm, 2, 0.5, 0.5)
     elif channels != 1:

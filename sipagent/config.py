@@ -146,7 +146,8 @@ class CallSettings(_Section):
 class ControlSettings(_Section):
     """The control process."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", pattern=r"^(127\.[0-9.]+|localhost|::1)$")
+    """Loopback only, since the API knows no login yet; put a proxy with one in front to reach it from afar."""
     port: Port = 8090
     workers: int = Field(1, ge=0, le=64)
     """One per core that calls may use; 0 runs everything in one process, for debugging."""

@@ -125,7 +125,9 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
     socket_: client.RealtimeClient | None = None
     try:
         async with asyncio.timeout(SESSION_TIMEOUT_S):
-            socket_ = await client.connect(realtime.endpoint, core, on_event, api_key=key, timeout_s=realtime.connect_timeout_s)
+            socket_ = await client.connect(
+                realtime.endpoint, core, on_event, api_key=key, timeout_s=realtime.connect_timeout_s
+            )
             answer = await ready
         took_ms = (time.monotonic() - opened) * 1000
         detail = f"{realtime.endpoint} answers in {took_ms:.0f} ms; the model is {answer.model or 'not named'}"

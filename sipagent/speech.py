@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-import wave
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -71,7 +70,7 @@ class Flite:
             errors = await self._execute("-voice", voice, "-t", text, "-o", str(wav))
             try:
                 return audio.read_wav(wav.read_bytes())
-            except (OSError, ValueError, EOFError, wave.Error) as error:
+            except (OSError, ValueError) as error:
                 raise ToolError(f"flite wrote no sound: {errors or error}. {_MEND}") from error
 
     async def _execute(self, *arguments: str) -> str:

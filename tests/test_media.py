@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sipagent.audio import FRAME_BYTES, SILENCE_FRAME, Law, encode
 from sipagent.media import MAX_QUEUED_MS, Flushed, MediaBridge, PlayoutQueue
-from sipagent.rtp.packet import RtpPacket, parse
 from sipagent.rtp.pacer import Wheel
+from sipagent.rtp.packet import RtpPacket, parse
 from sipagent.rtp.session import RtpSession
 
 ASTERISK = ("127.0.0.1", 14000)

@@ -39,9 +39,7 @@ EVENTS: list[model.Upward] = [
         counters={"rtp_lost": 0},
     ),
     model.WorkerHello(1, 99),
-    model.WorkerState(
-        asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0
-    ),
+    model.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),
 ]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,16 +9,6 @@ import pytest
 from sipagent import audio, speech
 from sipagent.errors import ToolError
 from sipagent.speech import Flite
-
-
-@pytest.fixture(scope="module")
-def flite() -> tuple[str, ...]:
-    command = os.environ.get("SIPAGENT_FLITE")
-    if command:
-        return tuple(shlex.split(command))
-    if shutil.which("flite") is None:
-        pytest.skip("flite is not installed (set SIPAGENT_FLITE to the command)")
-    return ("flite",)
 
 
 @pytest.fixture

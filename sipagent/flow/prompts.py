@@ -16,7 +16,7 @@ from typing import Protocol
 import aiohttp
 import stamina
 
-from sipagent.audio import SAMPLE_RATE_HZ, Law, encode, resample
+from sipagent.audio import SAMPLE_RATE_HZ, Law, encode, resample, trim_silence
 from sipagent.errors import ConfigError, ToolError
 from sipagent.speech import Flite
 
@@ -44,7 +44,7 @@ class FliteVoice:
     async def speak(self, text: str) -> bytes:
         """PCM at 8000 Hz."""
         pcm, rate_hz = await self._flite.synthesize(text, self._voice)
-        return resample(pcm, rate_hz, SAMPLE_RATE_HZ)
+        return resample(trim_silence(pcm, rate_hz), rate_hz, SAMPLE_RATE_HZ)
 
 
 class XaiVoice:

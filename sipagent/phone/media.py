@@ -255,5 +255,3 @@ def _bound_socket(host: str) -> socket.socket:
             return sock
         sock.close()
     raise OSError(f"no even UDP port is free on {host}")
-
-

@@ -46,8 +46,7 @@ class Connection:
         self._over = asyncio.Event()  # nothing more is to be read
         self._frozen = False
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0  # not the handle's `when`: uvloop rounds that, and every frame would re-arm
-        self._due = 0.0  # of the timer; uvloop's handles cannot always say it themselves
+        self._due = 0.0  # of the timer; uvloop's handles round it, and every frame would re-arm
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
 
@@ -110,7 +109,8 @@ class Connection:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.session.handle_timer(self._loop.time())
+        # uvloop fires up to a millisecond early; taken at its word, it would fire again and again until then.
+        self.session.handle_timer(max(self._loop.time(), self._due))
         self._moved()
 
     # ---- out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from sipagent import audio
 from sipagent.speech import Flite
 from sipagent.standin.wire import AudioFormat
 
@@ -33,7 +34,7 @@ class Voice:
         speech = self._cache.get(key)
         if speech is None:
             pcm, rate_hz = await self._flite.synthesize(text)
-            speech = audio_format.from_pcm(pcm, rate_hz)
+            speech = audio_format.from_pcm(audio.trim_silence(pcm, rate_hz), rate_hz)
             if key not in self._cache:  # two sessions may have asked at once
                 self._cache[key] = speech
                 self._held += len(speech)

@@ -23,15 +23,11 @@ def started(call_id: str) -> model.CallStarted:
 
 def ended(call_id: str) -> model.CallEnded:
     outcome = CallOutcome(Reason.CALLER_HANGUP)
-    return model.CallEnded(
-        call_id=call_id, at=1, outcome=outcome, duration_s=1, answered=True, turns=0, counters={}
-    )
+    return model.CallEnded(call_id=call_id, at=1, outcome=outcome, duration_s=1, answered=True, turns=0, counters={})
 
 
 def state(dropped: int) -> WorkerState:
-    return WorkerState(
-        asterisk_connected=True, asterisk_version="22", accepting=True, calls=0, events_dropped=dropped
-    )
+    return WorkerState(asterisk_connected=True, asterisk_version="22", accepting=True, calls=0, events_dropped=dropped)
 
 
 async def test_events_go_up_commands_down_and_a_lost_worker_is_noticed(tmp_path: Path) -> None:

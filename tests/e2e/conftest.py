@@ -33,6 +33,8 @@ __all__ = ["asterisk", "phone_config", "root", "sipp"]
 
 E = TypeVar("E")
 SHORT_PROMPTS = {"apology": "We are sorry.", "one_moment": "One moment."}
+
+
 @dataclass
 class Rig:
     """One worker on one Asterisk with one stand-in, and a phone to call it."""

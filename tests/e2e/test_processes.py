@@ -162,9 +162,7 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             await phone.hear_agent_start()
 
 
-async def test_the_operator_hangs_up_by_api(
-    asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path
-) -> None:
+async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path) -> None:
     for workers in (0, 2):
         env = on(asterisk, tmp_path / f"run{workers}", CONTROL__WORKERS=workers)
         async with sipagent(env, "run", "--standin", "--config", str(config_file)):
@@ -292,7 +290,10 @@ async def test_ctrl_c_in_the_middle_of_the_demo_leaves_nothing(root: Root, tmp_p
     rtp = 12000 + os.getpid() % 20 * 100
     sip_port = free_port()
     env = environment(
-        tmp_path / "run", ASTERISK__HTTP_PORT=free_port(), ASTERISK__SIP_PORT=sip_port, ASTERISK__RTP_PORTS=[rtp, rtp + 99]
+        tmp_path / "run",
+        ASTERISK__HTTP_PORT=free_port(),
+        ASTERISK__SIP_PORT=sip_port,
+        ASTERISK__RTP_PORTS=[rtp, rtp + 99],
     )
     async with sipagent(env, "demo", "--config", str(tmp_path / "sipagent.toml")) as process:
         assert process.stdout is not None

@@ -85,7 +85,7 @@ async def test_a_request_that_is_not_answered_ends_in_time(asterisk: Asterisk) -
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(AriUnavailable, match="no answer from Asterisk in 0.2 s"):
+        with pytest.raises(AriUnavailable, match=r"no answer from Asterisk in 0\.2 s"):
             await ari.request("GET", "asterisk/ping", timeout_s=0.2)
     finally:
         os.kill(pid, signal.SIGCONT)

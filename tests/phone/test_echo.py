@@ -87,9 +87,7 @@ async def test_the_clock_does_not_drift(asterisk: Asterisk, sipp: Sequence[str],
     assert sorted(late)[len(late) // 2] < 0.01
 
 
-async def test_a_wrong_password_is_reported(
-    asterisk: Asterisk, sipp: Sequence[str], phone_config: PhoneConfig
-) -> None:
+async def test_a_wrong_password_is_reported(asterisk: Asterisk, sipp: Sequence[str], phone_config: PhoneConfig) -> None:
     async with Phone(replace(phone_config, password="wrong"), sipp) as phone:
         await phone.dial(ECHO)
         assert not await phone.wait_answered(TIMEOUT_S)

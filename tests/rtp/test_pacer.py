@@ -1,5 +1,7 @@
 """The wheel with a fake clock: when each frame leaves, to the slot."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ class Clock:
 
 
 def gaps(ticks: list[int]) -> list[int]:
-    return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(ticks)]
 
 
 def test_silence_leaves_every_20_ms() -> None:

@@ -1,5 +1,7 @@
 """What one RTP leg accepts, drops and counts."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,5 +76,5 @@ def test_sending_numbers_on_through_the_wrap() -> None:
     sent = [parse(s.send(b"x" * 160, marker=n == 0)) for n in range(4)]
     assert [p.sequence_number for p in sent if p] == [65534, 65535, 0, 1]
     assert [p.marker for p in sent if p] == [True, False, False, False]
-    steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in zip(sent, sent[1:], strict=False) if a and b}
+    steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(sent) if a and b}
     assert steps == {160}

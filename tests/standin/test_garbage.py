@@ -23,13 +23,15 @@ TYPES = [
     "response.cancel", "unheard.of",
 ]  # fmt: skip
 PART = {"type": "output_text", "text": "hello"}
+ULAW_IN = {"input": {"format": {"type": "audio/pcmu"}}}
+CALL = {"type": "function_call", "name": "t", "arguments": "{}", "call_id": "c"}
 GOOD: list[dict[str, Any]] = [
-    {"type": "session.update", "session": {"turn_detection": VAD, "audio": {"input": {"format": {"type": "audio/pcmu"}}}}},
+    {"type": "session.update", "session": {"turn_detection": VAD, "audio": ULAW_IN}},
     {"type": "input_audio_buffer.append", "audio": base64.b64encode(loud(300)).decode()},
     {"type": "input_audio_buffer.append", "audio": base64.b64encode(quiet(300)).decode()},
     {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [PART]}},
     {"type": "conversation.item.create", "item": {"type": "force_message", "content": [PART]}},
-    {"type": "conversation.item.create", "item": {"type": "function_call", "name": "t", "arguments": "{}", "call_id": "c"}},
+    {"type": "conversation.item.create", "item": CALL},
     {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "{}"}},
     {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0, "audio_end_ms": 5},
     {"type": "conversation.item.delete", "item_id": "x"},

@@ -6,12 +6,10 @@ import asyncio
 import base64
 from typing import Any
 
-import pytest
+import openai
 
 from sipagent.standin import Burst, Mode, StandinConfig, StandinServer, pattern, serve
 from tests.standin.harness import ULAW, VAD, loud, quiet
-
-openai = pytest.importorskip("openai")
 
 FORMAT = {"type": "audio/pcmu"}
 SESSION: dict[str, Any] = {

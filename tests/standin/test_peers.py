@@ -1,14 +1,12 @@
-"""The stand-in judged by two agent frameworks' own xAI clients; skipped where they are not installed.
+"""The stand-in judged by two agent frameworks' own xAI clients.
 
-They are heavy (750 MB with their dependencies), so they are no part of the ordinary test environment:
-    pip install pipecat-ai livekit-agents livekit-plugins-xai
-in an environment of its own, then run this file with its pytest.
+They are heavy (750 MB with their dependencies) and pin other versions than ours, so `make test` runs this
+file in an environment of its own (requirements-peers.lock).
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from typing import Any
 
 import aiohttp
@@ -19,23 +17,15 @@ from sipagent.standin import Burst, Mode, StandinConfig, pattern, serve
 from tests.standin.harness import ULAW, loud, quiet
 
 # Their dependencies warn of each other; that is not ours to mend.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 FAST: dict[str, Any] = {"mode": Mode.DETERMINISTIC, "answer_ms": 500, "think_ms": 50, "burst": Burst(speed=50)}
-
-
-def installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def caller_24k() -> bytes:
     return audio.resample(audio.decode(loud(500) + quiet(800), ULAW), 8000, 24000)
 
 
-@pytest.mark.skipif(not installed("livekit.plugins.xai"), reason="LiveKit's xAI plugin is not installed")
 async def test_livekit_hears_an_answer_and_a_greeting() -> None:
     from livekit import rtc  # noqa: PLC0415
     from livekit.plugins.xai.realtime import RealtimeModel  # noqa: PLC0415
@@ -76,16 +66,19 @@ async def _livekit_sound(generation: Any) -> tuple[bytes, str]:
     return sound, words.strip()
 
 
-@pytest.mark.skipif(not installed("pipecat.services.xai.realtime"), reason="Pipecat is not installed")
 async def test_pipecat_hears_an_answer() -> None:
-    from pipecat.frames.frames import InputAudioRawFrame, TTSAudioRawFrame, TTSStoppedFrame  # noqa: PLC0415
+    from pipecat.frames.frames import (  # noqa: PLC0415
+        InputAudioRawFrame,
+        LLMRunFrame,
+        TTSAudioRawFrame,
+        TTSStoppedFrame,
+    )
     from pipecat.pipeline.pipeline import Pipeline  # noqa: PLC0415
     from pipecat.pipeline.runner import PipelineRunner  # noqa: PLC0415
     from pipecat.pipeline.task import PipelineParams, PipelineTask  # noqa: PLC0415
     from pipecat.processors.aggregators.llm_context import LLMContext  # noqa: PLC0415
     from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair  # noqa: PLC0415
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessor  # noqa: PLC0415
-    from pipecat.frames.frames import LLMRunFrame  # noqa: PLC0415
     from pipecat.services.xai.realtime import events  # noqa: PLC0415
     from pipecat.services.xai.realtime.llm import GrokRealtimeLLMService  # noqa: PLC0415
 
@@ -121,6 +114,7 @@ async def test_pipecat_hears_an_answer() -> None:
             pcm = caller_24k()
             for start in range(0, len(pcm), 960):
                 await task.queue_frame(InputAudioRawFrame(pcm[start : start + 960], 24000, 1))
+                await asyncio.sleep(0.02)  # in real time: Pipecat cancels an answer that overtakes its own turn
             await stopped.get()
             await task.cancel()
             await running
@@ -128,4 +122,6 @@ async def test_pipecat_hears_an_answer() -> None:
         await server.aclose()
     assert sounds[0] == audio.decode(pattern(ULAW, 1, 0, 12_000), ULAW)
     assert sounds[1] == audio.decode(pattern(ULAW, 2, 0, 12_000), ULAW)
-    assert not server.sessions[-1].record.sent_events("error")
+    # Pipecat cancels at every onset, as the reference has it, and swallows the error when nothing is active.
+    errors = [event["error"]["message"] for event in server.sessions[-1].record.sent_events("error")]
+    assert set(errors) <= {"Cancellation failed: no active response found"}

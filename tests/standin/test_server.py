@@ -104,7 +104,8 @@ class TestHandshake:
 
     async def test_plain_get_is_told_to_upgrade(self) -> None:
         async with running() as server, aiohttp.ClientSession() as http:
-            async with http.get(server.url.replace("ws", "http", 1), headers=KEY) as response:
+            url = server.url.replace("ws", "http", 1)
+            async with http.get(url, headers=KEY) as response:
                 assert response.status == 426
 
     async def test_ephemeral_token_as_subprotocol_and_bearer(self) -> None:
@@ -181,7 +182,7 @@ class TestConversation:
                 name = next(e for e in opening if e["type"] == "conversation.created")["conversation"]["id"]
                 await client.turn()
             async with asyncio.timeout(5):
-                while server.live:
+                while server.live:  # noqa: ASYNC110 - the server has no event for the end of a session
                     await asyncio.sleep(0)
             async with connected(server, f"?conversation_id={name}") as client:
                 await client.send("session.update", session={"resumption": {"enabled": True}})
@@ -198,7 +199,7 @@ class TestConversation:
                 for _ in range(3):
                     await client.until("error")
                 # The server stops reading in the middle: a reset may overtake its close code 1009.
-                with pytest.raises((AssertionError, ConnectionError, aiohttp.ClientError)):
+                with pytest.raises((AssertionError, ConnectionError, aiohttp.ClientError)):  # noqa: PT012 - either
                     await client.ws.send_str("x" * (5 * 1024 * 1024))
                     await client.until("never")
             async with connected(server) as client:
@@ -215,7 +216,7 @@ class TestConversation:
             await ws.close()
             await http.close()
             async with asyncio.timeout(5):
-                while server.live or len(asyncio.all_tasks()) > before:
+                while server.live or len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - nor has asyncio for tasks
                     await asyncio.sleep(0.005)
 
     async def test_aclose_says_going_away_and_may_be_called_twice(self) -> None:

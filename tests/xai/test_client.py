@@ -110,9 +110,12 @@ async def tcp_server() -> AsyncIterator[Callable[[bytes | None], "asyncio.Future
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"HTTP/1.1 101 X\r\n\r\n", None]
+    "answer",
+    [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"HTTP/1.1 101 X\r\n\r\n", None],
 )
-async def test_servers_that_are_none(tcp_server: Callable[[bytes | None], "asyncio.Future[str]"], answer: bytes | None) -> None:
+async def test_servers_that_are_none(
+    tcp_server: Callable[[bytes | None], "asyncio.Future[str]"], answer: bytes | None
+) -> None:
     url = await tcp_server(answer)
     with pytest.raises(RealtimeError):
         await Caller().connect(url)

@@ -199,7 +199,7 @@ def test_pcm_deltas_may_end_within_a_sample() -> None:
 def test_audio_of_no_known_format_ends_the_session() -> None:
     server = ready()
     server.respond("r")
-    assert [type(e) for e in server.audio("r", b"x" * 2000, ms=100)][0] is xai.Fatal
+    assert type(next(iter(server.audio("r", b"x" * 2000, ms=100)))) is xai.Fatal
 
 
 def test_transcripts_grow_and_are_replaced() -> None:
