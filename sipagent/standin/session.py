@@ -8,8 +8,6 @@ speaking take time and belong to others, so they go out as `Hear` and `Speak` an
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,7 +19,8 @@ from sipagent.standin.config import MODEL_NAME, Mode, StandinConfig
 from sipagent.standin.conversation import Conversation
 from sipagent.standin.faults import Faults
 from sipagent.standin.gate import MAX_SPEECH_S, Gate, SpeechStarted, SpeechStopped
-from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Output, Send
+from sipagent.standin.line import Line
+from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Output
 from sipagent.standin.record import Record
 from sipagent.standin.responder import Responder
 from sipagent.standin.script import Reply, Script
@@ -89,11 +88,7 @@ class Session:
         self.closed_at: float | None = None  # the shell sets it
         self.session_id = new_id().replace("-", "")
         self._script, self._epoch, self._new_id = script, epoch, new_id
-        self._now = now
-        self._out: list[Output] = []
-        self._later: list[tuple[float, int, Callable[[float], None]]] = []
-        self._order = itertools.count()
-        self._ended = False
+        self._line = Line(self.record, new_id, now)
         self._replay = resumed is not None
         self._gate: Gate | None = None
         self._manual = bytearray()  # the input buffer of manual mode
@@ -107,9 +102,9 @@ class Session:
             now=now,
             epoch=epoch,
             new_id=new_id,
-            emit=self._emit,
-            send=self._send,
-            ask=self._do,
+            emit=self._line.emit,
+            send=self._line.send,
+            ask=self._line.do,
             end=self._end,
         )
         self._last_audio = now
@@ -128,7 +123,7 @@ class Session:
 
     def open(self, now: float) -> None:
         """The connection is up: the opening events, and the faults that have a time."""
-        self._now = now
+        self._line.now = now
         opening: list[tuple[str, Event]] = [
             ("session.created", {"session": self.settings.created(self.session_id)}),
             (
@@ -137,31 +132,31 @@ class Session:
             ),
         ]
         for type_, body in reversed(opening) if self.faults.reversed_opening else opening:
-            self._emit(type_, **body)
+            self._line.emit(type_, **body)
         self._ping(now)
         self._responder.misbehave()
         faults = self.faults
         if faults.drop_at_s is not None:
-            self._at(now + faults.drop_at_s, lambda _: self._end(Drop()))
+            self._line.at(now + faults.drop_at_s, lambda _: self._end(Drop()))
         if faults.freeze_at_s is not None:
-            self._at(now + faults.freeze_at_s, lambda _: self._end(Freeze()))
+            self._line.at(now + faults.freeze_at_s, lambda _: self._end(Freeze()))
         if faults.close_code is not None:
             close = Close(faults.close_code, "ordered fault")
-            self._at(now + faults.close_at_s, lambda _: self._end(close))
+            self._line.at(now + faults.close_at_s, lambda _: self._end(close))
         if faults.expire_at_s is not None:
-            self._at(now + faults.expire_at_s, self._expire)
+            self._line.at(now + faults.expire_at_s, self._expire)
 
     def receive_text(self, text: str, now: float) -> None:
         """A text frame from the client, whatever it holds."""
-        self._now = now
-        if self._ended:
+        self._line.now = now
+        if self._line.ended:
             return
         try:
             self._read(text, now)
         except Refusal as refusal:
-            self._emit("error", error=error_body(refusal.message, refusal.code, refusal.param))
+            self._line.emit("error", error=error_body(refusal.message, refusal.code, refusal.param))
         except (msgspec.DecodeError, RecursionError) as error:
-            self._emit("error", error=error_body(f"Invalid event: {error}", "invalid_event"))
+            self._line.emit("error", error=error_body(f"Invalid event: {error}", "invalid_event"))
 
     def _read(self, text: str, now: float) -> None:
         head = _HEAD.decode(text)
@@ -179,15 +174,15 @@ class Session:
 
     def receive_bytes(self, data: bytes, now: float) -> None:
         """A binary frame: the binary transport is not offered here, so an error."""
-        self._now = now
-        if self._ended:
+        self._line.now = now
+        if self._line.ended:
             return
         message = f"Binary frame of {len(data)} bytes: this session's transport is json"
-        self._emit("error", error=error_body(message, "invalid_event"))
+        self._line.emit("error", error=error_body(message, "invalid_event"))
 
     def heard(self, ticket: tuple[str, int], text: str, now: float) -> None:
         """The ears' answer to `Hear`: the words, or '' for nothing that could be placed."""
-        self._now = now
+        self._line.now = now
         turn, (item_id, index) = self._turn, ticket
         if turn is None or turn.item_id != item_id or index >= len(turn.parts):
             return  # the turn is long over
@@ -204,13 +199,13 @@ class Session:
 
     def spoken(self, ticket: str, speech: bytes, now: float) -> None:
         """The voice's answer to `Speak`."""
-        self._now = now
+        self._line.now = now
         self._responder.spoken(ticket, speech, now)
 
     def failed(self, ticket: str | tuple[str, int], message: str, now: float) -> None:
         """Ears or voice failed: the client is told, the session goes on."""
-        self._now = now
-        self._emit("error", error=error_body(message, "internal_error", kind="internal_error"))
+        self._line.now = now
+        self._line.emit("error", error=error_body(message, "internal_error", kind="internal_error"))
         if isinstance(ticket, tuple):
             self.heard(ticket, "", now)
         elif (active := self._responder.active) is not None and active.response_id == ticket:
@@ -218,11 +213,10 @@ class Session:
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; harmless when nothing is."""
-        self._now = now
-        if self._ended:
+        self._line.now = now
+        if self._line.ended:
             return
-        while self._later and self._later[0][0] <= now:
-            heapq.heappop(self._later)[2](now)
+        self._line.run(now)
         self._responder.stream(now)
         stall = self._stall_due()
         if stall is not None and stall <= now and self._gate is not None:
@@ -232,10 +226,10 @@ class Session:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do, as far as is known now."""
-        if self._ended:
+        if self._line.ended:
             return None
         due = [
-            self._later[0][0] if self._later else None,
+            self._line.due(),
             self._responder.active.next_due() if self._responder.active else None,
             self._stall_due(),
             self._responder.idle_at,
@@ -244,13 +238,12 @@ class Session:
 
     def take(self) -> list[Output]:
         """All that is to be done now, in order; it is handed out once."""
-        out, self._out = self._out, []
-        return out
+        return self._line.take()
 
     @property
     def has_output(self) -> bool:
         """Whether `take` would give anything."""
-        return bool(self._out)
+        return self._line.has_output
 
     # ---- client events
 
@@ -272,14 +265,14 @@ class Session:
             return
         # The echo is of this moment, even if it goes out later.
         session = new.updated()
-        self._at(now + self.faults.slow_ack_s, lambda _: self._acknowledge(session))
+        self._line.at(now + self.faults.slow_ack_s, lambda _: self._acknowledge(session))
 
     def _acknowledge(self, session: Event) -> None:
-        self._emit("session.updated", session=session)
+        self._line.emit("session.updated", session=session)
         if self._replay and self.settings.resumption:
             self._replay = False
             for item in self.conversation.items:
-                self._emit("conversation.item.created", item=item | {"replayed": True})
+                self._line.emit("conversation.item.created", item=item | {"replayed": True})
 
     def _append(self, data: bytes, now: float) -> None:
         self.record.on_audio(now, data)
@@ -313,7 +306,7 @@ class Session:
         self._manual.clear()
         if self._gate is not None and self._gate.speaking:
             self._gate.stop()
-        self._emit("input_audio_buffer.cleared")
+        self._line.emit("input_audio_buffer.cleared")
 
     def _on_item_create(self, event: Event, now: float) -> None:
         item = event.get("item")
@@ -335,7 +328,7 @@ class Session:
         if item is None or item.get("role") == "assistant":  # measured: assistant items are "not found"
             raise Refusal("Item not found", param="item_id")
         self.conversation.remove(str(item["id"]))
-        self._emit("conversation.item.deleted", item_id=item["id"])
+        self._line.emit("conversation.item.deleted", item_id=item["id"])
 
     def _on_truncate(self, event: Event, _now: float) -> None:
         if not self.faults.ack_truncate:
@@ -344,7 +337,7 @@ class Session:
         item = self.conversation.get(str(item_id))
         if item is None or not isinstance(end_ms, int):
             raise Refusal("truncate: item_id and audio_end_ms of a known item are needed", param="item_id")
-        self._emit(
+        self._line.emit(
             "conversation.item.truncated",
             item_id=item_id,
             content_index=event.get("content_index", 0),
@@ -398,15 +391,15 @@ class Session:
         else:
             self._turn = turn = Turn(self._new_id())
         started: Event = {"item_id": turn.item_id, "audio_start_ms": event.at_ms}
-        self._emit("input_audio_buffer.speech_started", **started)
+        self._line.emit("input_audio_buffer.speech_started", **started)
         if self.faults.repeat_speech_started:
-            self._at(now + _REPEAT_S, lambda _: self._emit("input_audio_buffer.speech_started", **started))
+            self._line.at(now + _REPEAT_S, lambda _: self._line.emit("input_audio_buffer.speech_started", **started))
         responder.interrupt(now)
 
     def _speech_stopped(self, event: SpeechStopped, now: float) -> None:
         turn = self._turn or Turn(self._new_id())
         self._turn = turn
-        self._emit("input_audio_buffer.speech_stopped", item_id=turn.item_id, audio_end_ms=event.at_ms)
+        self._line.emit("input_audio_buffer.speech_stopped", item_id=turn.item_id, audio_end_ms=event.at_ms)
         self._commit(turn, event.audio, now)
 
     def _commit(self, turn: Turn, sound: bytes, now: float) -> None:
@@ -414,7 +407,7 @@ class Session:
         turn.stopped_at, turn.last_audio = now, sound
         turn.parts.append(None)
         previous = self.conversation.last_id
-        self._emit("input_audio_buffer.committed", item_id=turn.item_id, previous_item_id=previous)
+        self._line.emit("input_audio_buffer.committed", item_id=turn.item_id, previous_item_id=previous)
         if first:
             self._add_item(
                 {
@@ -429,7 +422,7 @@ class Session:
             )
         ticket = (turn.item_id, len(turn.parts) - 1)
         if self.config.mode is Mode.SCRIPT:
-            self._out.append(Hear(ticket, sound, self.settings.input))
+            self._line.do(Hear(ticket, sound, self.settings.input))
         else:
             length_ms = len(sound) * 1000 // self.settings.input.bytes_per_s
             self.heard(ticket, f"({length_ms} ms of sound)", now)
@@ -440,13 +433,13 @@ class Session:
             item["content"] = [{"type": "input_audio", "transcript": transcript}]
         kind = "conversation.item.input_audio_transcription."
         if (self.settings.transcription or {}).get("model") == "grok-transcribe":
-            self._emit(kind + "updated", item_id=item_id, transcript=transcript)
+            self._line.emit(kind + "updated", item_id=item_id, transcript=transcript)
         if self.faults.repeat_transcripts:
             words = transcript.split()
             for count in range(1, len(words)):
                 text = " ".join(words[:count])
-                self._emit(kind + "completed", item_id=item_id, transcript=text, status="in_progress")
-        self._emit(kind + "completed", item_id=item_id, transcript=transcript, status="completed")
+                self._line.emit(kind + "completed", item_id=item_id, transcript=text, status="in_progress")
+        self._line.emit(kind + "completed", item_id=item_id, transcript=transcript, status="completed")
 
     def _answer_turn(self, turn: Turn, now: float) -> None:
         delay_ms = max(0.0, self.config.think_ms - (now - turn.stopped_at) * 1000)
@@ -461,7 +454,7 @@ class Session:
             return
         turn = self._turn = Turn(self._new_id(), stopped_at=now, parts=[""])
         end_ms = int((now - self.opened_at) * 1000)
-        self._emit(
+        self._line.emit(
             "input_audio_buffer.timeout_triggered",
             item_id=turn.item_id,
             previous_item_id=self.conversation.last_id,
@@ -486,40 +479,18 @@ class Session:
     def _add_item(self, item: Event) -> None:
         previous = self.conversation.last_id
         self.conversation.add(item)
-        self._emit("conversation.item.added", item=dict(item), previous_item_id=previous)
-
-    def _emit(self, type_: str, /, **fields: object) -> None:
-        event: Event = {"type": type_, "event_id": self._new_id()}
-        if type_ != "session.created":  # the one event captured without it
-            event["previous_item_id"] = None
-        event.update(fields)
-        self._send(event)
-
-    def _do(self, output: Output) -> None:
-        self._out.append(output)
-
-    def _send(self, frame: Event | str | bytes) -> None:
-        self.record.on_sent(self._now, frame)
-        self._out.append(Send(frame))
-
-    def _at(self, when: float, action: Callable[[float], None]) -> None:
-        if when <= self._now:
-            action(self._now)
-        else:
-            heapq.heappush(self._later, (when, next(self._order), action))
+        self._line.emit("conversation.item.added", item=dict(item), previous_item_id=previous)
 
     def _ping(self, now: float) -> None:
-        self._emit("ping", timestamp=int((self._epoch + now) * 1000))
-        self._at(now + self.config.ping_s, self._ping)
+        self._line.emit("ping", timestamp=int((self._epoch + now) * 1000))
+        self._line.at(now + self.config.ping_s, self._ping)
 
     def _expire(self, _now: float) -> None:
         message = "Session reached its maximum duration (an ordered fault)"
-        self._emit("error", error=error_body(message, "max_duration", kind="max_duration"))
+        self._line.emit("error", error=error_body(message, "max_duration", kind="max_duration"))
         self._end(Close(1000, "max_duration"))
 
     def _end(self, output: Close | Drop | Freeze) -> None:
         """The last output: nothing is read, said or timed after it."""
-        self._out.append(output)
-        self._ended = True
+        self._line.end(output)
         self._responder.active = None
-        self._later.clear()

@@ -77,9 +77,7 @@ class TestRunning:
             await Asterisk(asterisk.config, asterisk.root).start()
 
     @pytest.mark.parametrize(("port", "setting"), [("http_port", "http_port"), ("sip_port", "sip_port")])
-    async def test_a_taken_port_is_named(
-        self, asterisk: Asterisk, tmp_path: Path, port: str, setting: str
-    ) -> None:
+    async def test_a_taken_port_is_named(self, asterisk: Asterisk, tmp_path: Path, port: str, setting: str) -> None:
         taken = getattr(asterisk.config, port)
         config = dataclasses.replace(make_config(tmp_path / "run"), **{port: taken})
         with pytest.raises(ToolError, match=rf"port {taken} of 127\.0\.0\.1 is taken.*asterisk\.{setting}"):
