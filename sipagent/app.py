@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import aiohttp
 import structlog
 import uvicorn
 
@@ -19,8 +21,8 @@ from sipagent.control import api
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.supervisor import Supervisor
-from sipagent.errors import ConfigError
-from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, prompt_folder, render
+from sipagent.errors import ConfigError, ToolError
+from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.model import HangUp
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
@@ -37,9 +39,22 @@ def prompt_voice(settings: Settings, flite: Sequence[str]) -> Voice:
     return FliteVoice(Flite(flite))
 
 
-def prompts_folder(settings: Settings, voice: Voice) -> Path:
-    """Where this configuration's prompts lie."""
-    return prompt_folder(settings.run_dir / "prompts", voice.name)
+async def speak_prompts(settings: Settings, flite: Sequence[str]) -> Prompts:
+    """Render what is missing and say in `prompts/now` which voice it is; the workers read there.
+
+    A text-to-speech service that is away must not keep the node from starting: flite speaks then.
+    """
+    folder = settings.run_dir / "prompts"
+    voice = prompt_voice(settings, flite)
+    try:
+        await render(folder, needed_prompts(settings), voice, _log_progress)
+    except (ToolError, aiohttp.ClientError, TimeoutError) as error:
+        if isinstance(voice, FliteVoice):
+            raise
+        log.warning("prompts_by_flite", voice=voice.name, error=str(error) or type(error).__name__)
+        voice = FliteVoice(Flite(flite))
+        await render(folder, needed_prompts(settings), voice, _log_progress)
+    return Prompts(use_voice(folder, voice.name))
 
 
 class ControlProcess:
@@ -50,19 +65,19 @@ class ControlProcess:
     ) -> None:
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
-        self._voice = prompt_voice(settings, flite)
+        self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._inside: Worker | None = None
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await render(self._settings.run_dir / "prompts", needed_prompts(self._settings), self._voice, _log_progress)
-        server = self._api_server()
+        prompts = await speak_prompts(self._settings, self._flite)
+        listening = _listen(self._settings)
         await self._hub.start()
-        await _bind(server, self._settings)
-        workers = asyncio.create_task(self._run_workers(), name="workers")
-        serving = asyncio.create_task(server.main_loop(), name="api")
+        server = _ApiServer(api_config(self.live, self._hang_up))
+        workers = asyncio.create_task(self._run_workers(prompts), name="workers")
+        serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
         try:
             await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -72,15 +87,13 @@ class ControlProcess:
                 await workers
             server.should_exit = True
             await serving
-            await server.shutdown()
             await self._hub.aclose()
             log.info("control_stopped")
 
-    async def _run_workers(self) -> None:
+    async def _run_workers(self, prompts: Prompts) -> None:
         if self._settings.control.workers:
             await self._supervisor.run()
             return
-        prompts = Prompts(prompts_folder(self._settings, self._voice))
         prompts.load(needed_prompts(self._settings))
         worker = self._inside = Worker(self._settings, 1, prompts, self.live.take)
         working = asyncio.create_task(worker.run())
@@ -103,29 +116,32 @@ class ControlProcess:
             return True
         return await self._hub.send(call.worker, HangUp(call_id))
 
-    def _api_server(self) -> uvicorn.Server:
-        control = self._settings.control
-        config = uvicorn.Config(
-            api.build(self.live, self._hang_up),
-            host=control.host,
-            port=control.port,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        return uvicorn.Server(config)
+
+class _ApiServer(uvicorn.Server):
+    """uvicorn inside our loop; signals are the composition root's, not its."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
 
 
-async def _bind(server: uvicorn.Server, settings: Settings) -> None:
-    """uvicorn's own start ends the process when the port is taken; we want to say which setting to change."""
-    server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
+def api_config(live: Live, hang_up: api.HangUp) -> uvicorn.Config:
+    """How the API is served."""
+    return uvicorn.Config(
+        api.build(live, hang_up), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The API's socket; bound by us, since uvicorn would end the process where we can say what to change."""
+    control = settings.control
+    family = socket.AF_INET6 if ":" in control.host else socket.AF_INET
     try:
-        await server.startup()
-    except SystemExit:
+        return socket.create_server((control.host, control.port), family=family)
+    except OSError as error:
         raise ConfigError(
-            f"control.port: {settings.control.host}:{settings.control.port} cannot be bound; "
+            f"control.port: {control.host}:{control.port} cannot be bound ({error.strerror}); "
             "is another sipagent running? Change [control] port or SIPAGENT_CONTROL__PORT"
         ) from None
 

@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 
 from sipagent import __version__, config, demo, dialogue, doctor, node, secretfiles, worker
-from sipagent.app import ControlProcess, prompt_voice, prompts_folder
+from sipagent.app import ControlProcess
 from sipagent.asterisk import fetch
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
 from sipagent.config import Settings
 from sipagent.errors import SipAgentError, ToolError
-from sipagent.flow.prompts import Prompts
+from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
@@ -105,7 +105,7 @@ def run_worker(
     """One call worker."""
     settings = _settings(config_file, standin=standin)
     logs.configure(settings.log, worker=number)
-    prompts = Prompts(prompts_folder(settings, prompt_voice(settings, ("flite",))))
+    prompts = Prompts(current_folder(settings.run_dir / "prompts"))
     _run(worker.run(settings, number, prompts))
 
 

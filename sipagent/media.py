@@ -66,9 +66,9 @@ class PlayoutQueue:
             self._pieces.append((item_id, memoryview(g711)))
             self._queued += len(g711)
 
-    def end(self, item_id: str) -> None:
-        """No more of this item: its last frame is filled up with silence instead of waited for."""
-        if self._open_item == item_id:
+    def end(self, item_id: str | None = None) -> None:
+        """No more of this item (None: of any): its last frame is filled up with silence instead of waited for."""
+        if item_id in {None, self._open_item}:
             self._open_item = ""
 
     def take_frame(self) -> bytes | None:
@@ -155,8 +155,8 @@ class MediaBridge:
         if not self._talking and self.queue.queued_ms >= PTIME_MS:
             self._wheel.talk(self)
 
-    def play_end(self, item_id: str) -> None:
-        """The item is whole."""
+    def play_end(self, item_id: str | None = None) -> None:
+        """The item is whole; None: whatever was under way is."""
         self.queue.end(item_id)
 
     def flush(self) -> Flushed | None:

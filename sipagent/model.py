@@ -226,11 +226,5 @@ class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
     call_id: str
 
 
-class Drain(msgspec.Struct, frozen=True, tag_field="type", tag="drain"):
-    """Command: take no new calls, end when the last one is over or after `deadline_s`."""
-
-    deadline_s: float
-
-
 Upward = CallEvent | WorkerHello | WorkerState
-Command = HangUp | Drain
+Command = HangUp

@@ -157,7 +157,9 @@ class Talk:
             case xai.Fatal():
                 if not self.fatal.done():
                     self.fatal.set_result(event)
-            case xai_events.ResponseCreated() | xai_events.ResponseDone():
+            case xai_events.ResponseDone():
+                self._media.play_end()  # a server may leave out the item's own end
+            case xai_events.ResponseCreated():
                 pass
 
     def _barge_in(self) -> None:

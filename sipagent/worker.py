@@ -101,14 +101,13 @@ class Worker:
 
     def obey(self, command: model.Command) -> None:
         """One order from the control process."""
-        match command:
-            case model.HangUp(call_id=call_id):
-                if found := self._calls.get(call_id):
-                    found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
-            case model.Drain():
-                self.accepting = False
+        if found := self._calls.get(command.call_id):
+            found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
 
     def _on_call(self, start: ari_events.StasisStart) -> None:
+        if not self.accepting:
+            self._on_orphan(start.channel)  # we are on our way out
+            return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
         call = Call(start, listening.__enter__(), self.house)

@@ -111,6 +111,20 @@ def prompt_folder(folder: Path, voice_name: str) -> Path:
     return folder / voice_name.replace(":", "-")
 
 
+def current_folder(folder: Path) -> Path:
+    """Where the prompts in use lie, whichever voice that is."""
+    return folder / "now"
+
+
+def use_voice(folder: Path, voice_name: str) -> Path:
+    """Make a voice's prompts the ones in use; returns where they are."""
+    now, fresh = current_folder(folder), folder / "now.part"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(prompt_folder(folder, voice_name).name)
+    fresh.replace(now)
+    return now
+
+
 class Prompts:
     """The rendered prompts of one voice, read when they are first wanted and kept."""
 

@@ -26,10 +26,10 @@ from sipagent.speech import Flite
 from sipagent.standin.config import StandinConfig
 from sipagent.standin.server import StandinServer
 from sipagent.worker import Worker
-from tests.asterisk.fixtures import asterisk, phone_config, root, sipp
+from tests.asterisk.fixtures import asterisk, baresip_root, phone_config, root, sipp
 from tests.waiting import until
 
-__all__ = ["asterisk", "phone_config", "root", "sipp"]
+__all__ = ["asterisk", "baresip_root", "phone_config", "root", "sipp"]
 
 E = TypeVar("E")
 SHORT_PROMPTS = {"apology": "We are sorry.", "one_moment": "One moment."}

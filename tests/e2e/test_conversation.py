@@ -1,17 +1,20 @@
 """Talks: what a caller says is recognised and answered; many at once; silence, length and orders end calls."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from sipagent import model
-from sipagent.audio import Law
+from sipagent.asterisk.root import Root
+from sipagent.audio import Law, level_dbov, resample
 from sipagent.dialogue import DEMO, converse
 from sipagent.model import CallOutcome, Fault, Reason, Result, Role
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
+from tests.phone import baresip
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -34,6 +37,23 @@ async def test_three_turns_recognised_and_answered_one_of_them_a_barge_in(rig: M
     assert all(turn.response_ms is not None for turn in summary.turns)
     assert [turn.was_barge_in for turn in summary.turns] == [False, False, True]
     assert summary.packets_lost == 0
+    await node.nothing_left()
+
+
+async def test_a_softphone_that_we_did_not_write_talks_to_the_agent(
+    rig: MakeRig, baresip_root: Root, tmp_path: Path
+) -> None:
+    node = await rig(StandinConfig())
+    pcm, rate_hz = await Flite(node.root.command("flite"), "rms").synthesize("what is your address")
+    question = bytes(3 * 16000) + resample(pcm, rate_hz, 8000) + bytes(10 * 16000)
+    heard = await baresip.call(baresip_root, node.asterisk.config, tmp_path, "100", question, seconds=9)
+    assert (await node.ended()).reason is Reason.CALLER_HANGUP
+    final = [event for event in node.of(model.Transcript) if event.final]
+    assert [event.text for event in final if event.role is Role.CALLER][-1] == "what is your address"
+    assert "twelve River Street" in [event.text for event in final if event.role is Role.AGENT][-1]
+    voiced_ms = 20 * sum(level_dbov(heard[at : at + 320]) > -45 for at in range(0, len(heard), 320))
+    assert voiced_ms > 2000  # the greeting and the answer
+    assert node.of(model.CallEnded)[0].counters["rtp_lost"] == 0
     await node.nothing_left()
 
 

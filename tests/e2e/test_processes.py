@@ -317,3 +317,76 @@ def _cmdline(process: Path) -> bytes:
         return (process / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+async def test_asterisk_up_cli_call_and_down(root: Root, tmp_path: Path, config_file: Path) -> None:
+    """A private Asterisk by command, a node on it, and the test call of `sipagent call`."""
+    rtp = 14000 + os.getpid() % 20 * 100
+    env = environment(
+        tmp_path / "run",
+        ASTERISK__HTTP_PORT=free_port(),
+        ASTERISK__SIP_PORT=free_port(),
+        ASTERISK__RTP_PORTS=[rtp, rtp + 99],
+    )
+    options = ("--config", str(config_file))
+    wav = tmp_path / "call.wav"
+    async with sipagent(env, "asterisk", "up", *options) as up:
+        assert up.stdout is not None
+        assert b"is up, SIP on" in await up.stdout.readline()
+        code, out = await output_of(env, "asterisk", "cli", *options, "core", "show", "version")
+        assert (code, "Asterisk 22." in out) == (0, True)
+
+        # A second one on the same run folder is told apart.
+        code, out = await output_of(env, "asterisk", "up", *options)
+        assert code == 1
+        assert "already runs" in out
+
+        async with sipagent(env, "run", "--standin", *options):
+            await ready(env)
+            say = ("--say", "What are your opening hours?")
+            code, out = await output_of(env, "call", "100", *say, "--json", "--record", str(wav), *options)
+            assert code == 0, out
+            figures = json.loads(out)
+            assert (figures["outcome"], figures["turns"], figures["packets_lost"]) == ("answered", 1, 0)
+            assert figures["ear_to_ear_p50_ms"] > 0
+            assert wav.stat().st_size > 16000 * 4
+            code, out = await output_of(env, "call", "999", *options)
+            assert code == 1
+            assert "404" in out
+
+        code, out = await output_of(env, "asterisk", "down", *options)
+        assert (code, "told Asterisk" in out) == (0, True)
+        async with asyncio.timeout(5):
+            await up.communicate()
+    code, out = await output_of(env, "asterisk", "down", *options)
+    assert "no Asterisk of ours is running" in out
+
+
+async def test_check_says_where_and_how(tmp_path: Path, config_file: Path) -> None:
+    env = environment(tmp_path / "run")
+    assert await output_of(env, "check", str(config_file)) == (
+        0,
+        f"{config_file}: well formed; 1 agent(s), 1 number(s)\n",
+    )
+    config_file.write_text(CONFIG.replace("greeting", "greting"))
+    code, out = await output_of(env, "check", str(config_file))
+    assert code == 1
+    assert out.startswith(f"error: {config_file}:4: agents.reception.greting: unknown key")
+    assert "did you mean 'greeting'?" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("run",), ("worker",), ("check",), ("doctor",), ("call",), ("standin",), ("demo",), ("asterisk",)]
+)
+async def test_every_command_has_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, out = await output_of(environment(tmp_path / "run"), *arguments, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+@pytest.mark.parametrize("fault", ["nonsense", "drop@soon", "refuse=200"])
+async def test_an_unknown_fault_is_named(tmp_path: Path, fault: str) -> None:
+    code, out = await output_of(environment(tmp_path / "run"), "standin", "--port", "0", "--fault", fault)
+    assert code == 1
+    assert fault.split("=")[0].split("@")[0] in out
+    assert "Traceback" not in out
