@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from sipagent import model, node
 from sipagent.asterisk.root import Root
@@ -47,7 +48,7 @@ def first_config(path: Path, console: Console) -> None:
         if not example.exists():
             raise ToolError(f"{path} is missing, and so is {EXAMPLE}: run this in a checkout of sipagent")
         path.write_text(example.read_text("utf-8"), "utf-8")
-        console.print(f"made {path} from {EXAMPLE}: it is yours to change")
+        console.print(escape(f"made {path} from {EXAMPLE}: it is yours to change"))
 
 
 async def run(demo: Demo, settings: Settings, root: Root, console: Console) -> bool:
@@ -110,7 +111,7 @@ async def demo_call(settings: Settings, root: Root, console: Console) -> bool:
         async with Phone(config, root.command("sipp")) as phone:
             summary = await converse(phone, number, DEMO, flite.synthesize)
     except ToolError as error:
-        console.print(f"[red]the call did not go well:[/] {error}")
+        console.print(f"[red]the call did not go well:[/] {escape(str(error))}")
         return False
     print_figures(Figures.of(summary), console)
     return summary.outcome == "answered"
@@ -146,17 +147,17 @@ class Talk:
             case model.CallAnswered():
                 self._console.print(f"  [dim]answered after {event.setup_ms:.0f} ms[/]")
             case model.SessionOpened():
-                self._console.print(f"  [dim]{event.model} ready after {event.connect_ms:.0f} ms[/]")
+                self._console.print(f"  [dim]{escape(event.model)} ready after {event.connect_ms:.0f} ms[/]")
             case model.Transcript() if event.final and self._said.get(event.item_id) != event.text:
                 self._said[event.item_id] = event.text
                 style = "cyan" if event.role is Role.CALLER else "green"
-                self._console.print(f"  [{style}]{event.role:>6}[/]  {event.text}", highlight=False)
+                self._console.print(f"  [{style}]{event.role:>6}[/]  {escape(event.text)}", highlight=False)
             case model.AgentSpoke() if event.latency_ms is not None:
                 self._console.print(f"  [dim]agent speaks {event.latency_ms:.0f} ms after the caller's last word[/]")
             case model.BargeIn():
                 self._console.print(f"  [dim]barge-in: {event.dropped_ms} ms of speech thrown away[/]")
             case model.RealtimeTrouble():
-                self._console.print(f"  [yellow]{event.what}: {event.detail}[/]")
+                self._console.print(f"  [yellow]{event.what}: {escape(event.detail)}[/]")
             case model.CallEnded():
                 self._console.print(f"  [dim]ended: {event.outcome.result}, {event.outcome.reason}[/]")
             case _:
@@ -170,7 +171,7 @@ class _Step:
         self._console = console
 
     def __call__(self, text: str) -> None:
-        self._console.print(f"[green]ok[/]  {text}", highlight=False)
+        self._console.print(f"[green]ok[/]  {escape(text)}", highlight=False)
 
 
 def _how_to_call(settings: Settings, console: Console, log_file: Path) -> None:
@@ -182,8 +183,8 @@ def _how_to_call(settings: Settings, console: Console, log_file: Path) -> None:
     console.print(f"  password     {asterisk.phone_password.get_secret_value()}", highlight=False)
     console.print(f"  dial         {numbers} (600 is an echo test)", highlight=False)
     if asterisk.sip_address == "127.0.0.1":
-        console.print("  from another machine: set [asterisk] sip_address to this machine's address")
-    console.print(f"  log          {log_file}", highlight=False)
+        console.print(escape("  from another machine: set [asterisk] sip_address to this machine's address"))
+    console.print(f"  log          {escape(str(log_file))}", highlight=False)
     console.print("Ctrl-C stops everything.")
 
 

@@ -388,5 +388,5 @@ async def test_every_command_has_help(tmp_path: Path, arguments: tuple[str, ...]
 async def test_an_unknown_fault_is_named(tmp_path: Path, fault: str) -> None:
     code, out = await output_of(environment(tmp_path / "run"), "standin", "--port", "0", "--fault", fault)
     assert code == 1
-    assert fault.split("=")[0].split("@")[0] in out
+    assert fault.split("=", maxsplit=1)[0].split("@", maxsplit=1)[0] in out
     assert "Traceback" not in out
