@@ -122,7 +122,7 @@ def test_a_kept_set_that_was_changed_is_refused(cache: Path) -> None:
     shutil.rmtree(cache / "roots")
     (cache / "debs" / "sounds_1.0_all.deb").write_bytes(b"changed")
     FakeApt.away = MIRROR_AWAY
-    with pytest.raises(ToolError, match=r"sounds_1\.0_all\.deb of the kept set is damaged"):
+    with pytest.raises(ToolError, match=r"sounds_1\.0_all\.deb of the kept set in .* is missing or damaged"):
         fetch(("asterisk",), progress=quiet())
 
 
@@ -144,6 +144,46 @@ def test_a_broken_package_leaves_no_half_root_and_is_fetched_anew(cache: Path) -
     assert not broken.exists()
     assert not list((cache / "roots").iterdir())
     assert fetch(("asterisk",), progress=quiet()).path is not None
+
+
+def on_path(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of ours in front of the system's."""
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@needs_dpkg
+def test_a_full_disk_is_no_fault_of_the_packages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(
+        cache / "bin",
+        "dpkg-deb",
+        "echo 'dpkg-deb: error: cannot write: No space left on device' >&2; exit 2",
+        monkeypatch,
+    )
+    with pytest.raises(ToolError, match=r"No space left on device while unpacking.*SIPAGENT_CACHE"):
+        fetch(("asterisk",), progress=quiet())
+    assert len(list((cache / "debs").glob("*.deb"))) == 2
+    assert not list((cache / "roots").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_names_the_setting(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "file").touch()
+    monkeypatch.setenv("SIPAGENT_CACHE", str(cache / "file" / "cache"))
+    with pytest.raises(ToolError, match=r"cannot be kept in .*/file/cache: .*SIPAGENT_CACHE"):
+        fetch(("asterisk",), progress=quiet())
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("SIPAGENT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ToolError, match=r"no home folder.*SIPAGENT_CACHE"):
+        find_root(("asterisk",))
 
 
 @needs_dpkg
@@ -242,6 +282,21 @@ class TestPrivateApt:
         apt.prepare()
         with pytest.raises(ToolError, match=r"apt-get.*failed.*127\.0\.0\.1"):
             apt.update(lambda _: None)
+
+    @needs_dpkg
+    def test_a_full_disk_is_not_the_mirrors_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        mirror = Source("http://127.0.0.1:9/debian", ("bookworm",), ("main",), "/k.gpg")
+        monkeypatch.setattr(apt_module, "system_mirror", lambda: mirror)
+        apt = PrivateApt(tmp_path / "apt", tmp_path / "debs")
+        on_path(
+            tmp_path / "bin",
+            "apt-get",
+            "echo 'E: You don'\"'\"'t have enough free space in /x.'; exit 100",
+            monkeypatch,
+        )
+        apt.prepare()
+        with pytest.raises(OSError, match=r"apt-get install failed.*enough free space"):
+            apt.download(["asterisk"], lambda _: None)
 
     def test_without_apt_it_points_to_other_ways(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))

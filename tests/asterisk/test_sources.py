@@ -68,6 +68,43 @@ def test_the_mirror_is_debians_own() -> None:
     assert mirror.uri == "http://mirror.test/debian"
 
 
+@pytest.mark.parametrize(
+    "vendor",
+    [
+        "deb [arch=amd64] https://vendor.test/browser/deb/ stable main\n",
+        "deb [signed-by=/etc/apt/keyrings/v.gpg] https://vendor.test/builds/debian/ bookworm main\n",
+        "deb [signed-by=/etc/apt/keyrings/v.gpg] https://vendor.test bookworm main\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "debian",
+    [
+        ("debian.sources", DEB822),
+        ("debian.list", "deb http://mirror.test/debian bookworm main\n"),
+        ("debian.list", "deb http://mirror.test/debian/ stable main\n"),
+        (
+            "debian.sources",
+            DEB822.replace("http://mirror.test/debian\n", "mirror+file:///etc/apt/mirrors/debian.list\n"),
+        ),
+    ],
+)
+def test_a_vendors_archive_is_not_taken_for_debians(vendor: str, debian: tuple[str, str]) -> None:
+    """Debian 13 keeps its own list beside the vendors', and theirs often sort first."""
+    mirror = debian_mirror([("a.list", vendor), debian])
+    assert mirror is not None
+    assert "vendor" not in mirror.uri
+
+
+def test_a_house_mirror_of_any_name_will_do() -> None:
+    mirror = debian_mirror([("a.list", "deb [signed-by=/house.gpg] https://packages.house.test/deb trixie main\n")])
+    assert mirror is not None
+
+
+def test_a_vendors_stable_alone_is_no_mirror() -> None:
+    """As on Ubuntu with a browser's own list."""
+    assert debian_mirror([("browser.list", "deb https://vendor.test/browser/deb/ stable main\n")]) is None
+
+
 @pytest.mark.parametrize("text", ["", "deb http://archive.test/ubuntu noble main\n", "nonsense\n\0\n"])
 def test_no_mirror(text: str) -> None:
     assert debian_mirror([("sources.list", text)]) is None

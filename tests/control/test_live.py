@@ -1,0 +1,84 @@
+"""What the control process knows, event by event."""
+
+from sipagent import model
+from sipagent.control.live import ENDED_KEPT, Live
+from sipagent.model import CallOutcome, Reason, Role, WorkerState
+
+
+def started(call_id: str, worker: int = 1) -> model.CallStarted:
+    return model.CallStarted(
+        call_id=call_id, at=5, caller="1", called="100", agent="a", endpoint="e", codec="alaw", worker=worker
+    )
+
+
+def ended(call_id: str) -> model.CallEnded:
+    outcome = CallOutcome(Reason.CALLER_HANGUP)
+    return model.CallEnded(call_id=call_id, at=9, outcome=outcome, duration_s=4, answered=True, turns=1, counters={})
+
+
+def state(*, asterisk: bool = True, accepting: bool = True) -> WorkerState:
+    return WorkerState(
+        asterisk_connected=asterisk, asterisk_version="22.10", accepting=accepting, calls=0, events_dropped=0
+    )
+
+
+async def test_a_call_grows_and_ends() -> None:
+    live, heard = Live(1), []
+    live.subscribe(heard.append)
+    events: list[model.CallEvent] = [
+        started("c"),
+        model.CallAnswered(call_id="c", at=6, setup_ms=9),
+        model.SessionOpened(
+            call_id="c", at=6, model="m", requested_model="l", conversation_id="x", connect_ms=1, acknowledged=True
+        ),
+        model.AgentSpoke(call_id="c", at=6, item_id="greeting", latency_ms=None),
+        model.Transcript(call_id="c", at=6, role=Role.CALLER, item_id="i", text="he", final=False),
+        model.Transcript(call_id="c", at=6, role=Role.CALLER, item_id="i", text="hello", final=True),
+        model.AgentSpoke(call_id="c", at=7, item_id="j", latency_ms=640.0),
+        model.BargeIn(call_id="c", at=7, item_id="j", played_ms=100, dropped_ms=900),
+        model.NoInputStep(call_id="c", at=7, step=1),
+        model.RealtimeTrouble(call_id="c", at=7, what="w", detail="d"),
+    ]
+    for event in events:
+        live.take(event)
+    call = live.calls["c"]
+    assert (call.state, call.realtime_model, call.turns, call.barge_ins, call.last_latency_ms) == (
+        "answered",
+        "m",
+        1,
+        1,
+        640.0,
+    )
+    assert [said.text for said in call.transcript.values()] == ["hello"]
+    live.take(ended("c"))
+    assert live.calls == {}
+    assert live.ended[-1].outcome == CallOutcome(Reason.CALLER_HANGUP)
+    assert heard == [*events, ended("c")]
+
+
+async def test_memory_is_bounded_and_strangers_are_counted() -> None:
+    live = Live(1)
+    for n in range(ENDED_KEPT + 10):
+        live.take(started(str(n)))
+        live.take(ended(str(n)))
+    assert (len(live.calls), len(live.ended)) == (0, ENDED_KEPT)
+    live.take(ended("never started"))
+    assert live.counts["events_of_unknown_calls"] == 1
+
+
+async def test_readiness_names_each_worker() -> None:
+    live = Live(3)
+    live.worker_state(1, state())
+    live.worker_state(2, state(asterisk=False))
+    assert live.why_not_ready() == ["worker 2 has no Asterisk", "worker 3 is not there"]
+    live.worker_state(2, state())
+    live.worker_state(3, state(accepting=False))
+    assert live.why_not_ready() == ["worker 3 is draining"]
+    live.worker_state(3, state())
+    assert live.why_not_ready() == []
+    await live.until_ready()
+    live.take(started("c", worker=2))
+    live.worker_lost(2)
+    assert live.why_not_ready() == ["worker 2 is not there"]
+    assert live.ended[-1].state == "lost"
+    assert live.counts["calls_without_end"] == 1
