@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,6 +34,10 @@ HEARTBEAT_S = 5.0
 """WebSocket pings: a dead Asterisk host is noticed within two of them."""
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Waits between attempts; the last one repeats. Short: every second away is a second of refused calls."""
+
+MINIMUM_VERSION = (22, 5)
+MINIMUM_TEXT = "22.5"
+"""REST over the events socket and the transfer events."""
 
 OnCall = Callable[[events.StasisStart], None]
 OnOrphan = Callable[[events.Channel], None]
@@ -112,8 +117,7 @@ class AriClient:
         self._socket = socket
         reader = asyncio.create_task(self._read(socket), name="ari-read")
         try:
-            info = await self.request("GET", "asterisk/info")
-            self.version = str(info.get("system", {}).get("version", ""))
+            await self._greet()
             await self._resync()
             self.connected, self.trouble = True, ""
             log.info("ari_connected", app=self.app, asterisk=self.version)
@@ -129,6 +133,19 @@ class AriClient:
                 if not future.done():
                     future.set_exception(AriUnavailable("the events socket closed while a request was under way"))
             self._pending.clear()
+
+    async def _greet(self) -> None:
+        """The first request: it tells whether this Asterisk can do what we need."""
+        try:
+            info = await self.request("GET", "asterisk/info")
+        except AriUnavailable as error:
+            raise AriUnavailable(
+                f"{error}: an Asterisk older than {MINIMUM_TEXT} takes no requests over the events socket"
+            ) from None
+        self.version = str(info.get("system", {}).get("version", ""))
+        found = re.match(r"(\d+)\.(\d+)", self.version)  # none in a build from git: taken on trust
+        if found and (int(found[1]), int(found[2])) < MINIMUM_VERSION:
+            raise AriUnavailable(f"Asterisk {self.version} is too old: {MINIMUM_TEXT} or later is needed")
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
@@ -190,14 +207,16 @@ class AriClient:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         *,
-        timeout_s: float = REQUEST_TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> Any:
         """One REST request over the events socket; the decoded JSON body, or {} when there is none.
 
         Raises AriRefused with Asterisk's own words for a status of 400 or more, AriUnavailable when there
-        is no socket or no answer within `timeout_s`.
+        is no socket or no answer within `timeout_s` (REQUEST_TIMEOUT_S unless given).
         """
-        return msgspec.json.decode(await self._request(method, uri, query, body, timeout_s) or "{}")
+        return msgspec.json.decode(
+            await self._request(method, uri, query, body, timeout_s or REQUEST_TIMEOUT_S) or "{}"
+        )
 
     async def channels(self) -> list[events.Channel]:
         """Every channel Asterisk has now."""

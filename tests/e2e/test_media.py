@@ -1,10 +1,15 @@
 """Audio end to end: SIPp's leg, Asterisk, our worker, the realtime wire, and back, byte for byte."""
 
+import asyncio
+import os
+import socket
+
 import pytest
 
 from sipagent import model
 from sipagent.audio import Law
 from sipagent.model import Reason
+from sipagent.rtp.packet import RtpPacket
 from sipagent.standin.config import Burst, Mode, StandinConfig
 from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
@@ -44,6 +49,34 @@ async def test_both_ways_bit_exact(rig: MakeRig, law: Law) -> None:
     assert ended.counters["rtp_lost"] == 0
     assert node.of(model.CallStarted)[0].codec == law
     await node.nothing_left()
+
+
+async def test_junk_and_foreign_rtp_at_the_port_disturb_nothing(rig: MakeRig) -> None:
+    node = await rig(deterministic())
+    caller = pattern(Law.ULAW, 77, 0, SPEECH_MS * 8)
+    async with node.phone() as phone:
+        await phone.dial("100")
+        assert await phone.wait_answered()
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        saying = asyncio.create_task(phone.say(caller))
+        port = node.worker.house.ports.first
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for n in range(400):
+                foreign = RtpPacket(0, n, n * 160, 0xBAD, b"\x00" * 160)
+                stranger.sendto(bytes(foreign) if n % 2 else os.urandom(n), (node.settings.media.address, port))
+                await asyncio.sleep(0)
+        await saying
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        await phone.hang_up()
+        heard = phone.media.received_payload()
+    await node.ended()
+    counters = node.of(model.CallEnded)[0].counters
+    assert counters["rtp_foreign"] == 400
+    assert counters["rtp_lost"] == 0
+    assert caller in node.standin.sessions[-1].record.caller_audio
+    assert pattern(Law.ULAW, 2, 0, SPEECH_MS * 8) in heard
 
 
 async def test_barge_in_plays_not_one_frame_after_speech_started(rig: MakeRig) -> None:
