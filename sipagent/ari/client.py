@@ -98,7 +98,6 @@ class AriClient:
                     ) as socket:
                         attempts = 0
                         await self._serve(socket)
-                        self.trouble = "Asterisk closed the events socket"
                 except aiohttp.WSServerHandshakeError as error:
                     self.trouble = _explain_handshake(error, self._url)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -122,6 +121,7 @@ class AriClient:
             self.connected, self.trouble = True, ""
             log.info("ari_connected", app=self.app, asterisk=self.version)
             await reader
+            self.trouble = "Asterisk closed the events socket"
         except AriUnavailable as error:
             self.trouble = str(error)
         finally:
