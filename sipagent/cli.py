@@ -224,7 +224,7 @@ def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     settings = _settings(config_file)
 
     async def serve() -> None:
-        async with node.asterisk(settings, root, print) as server:
+        async with node.asterisk(settings, root, _say) as server:
             await _until_signal(server.wait())
 
     _run(serve())
@@ -261,6 +261,10 @@ def _settings(config_file: Path, *, standin: bool = False) -> Settings:
     secretfiles.ensure(config.run_dir_of(config_file))
     settings = config.load(config_file)
     return node.with_standin(settings) if standin else settings
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _flite() -> list[str]:

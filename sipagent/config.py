@@ -1,8 +1,8 @@
 """Every knob, its default and its reason: one frozen object, made at start and handed down.
 
 `sipagent.toml` first, the environment over it (``SIPAGENT_REALTIME__MODEL=...``), secrets from variables or
-from files named ``section__key`` in a secrets folder (``SIPAGENT_SECRETS_DIR``, systemd's
-``CREDENTIALS_DIRECTORY``, or ``secrets/`` in the run folder). TOML because telephony text breaks YAML:
+from files named ``section__key`` in secrets folders (``SIPAGENT_SECRETS_DIR`` over systemd's
+``CREDENTIALS_DIRECTORY`` over ``secrets/`` in the run folder). TOML because telephony text breaks YAML:
 there `+1555` is a number, `22:30` is 1350 and `*98` an error. Nothing else in the program reads the
 environment. What is wrong is a ConfigError that names file, line, key and mend.
 """
@@ -242,11 +242,11 @@ def load(path: Path | None) -> Settings:
     """
     file = path or Path("sipagent.toml")
     text, data = _read(file)
-    secrets_dir = _secrets_dir(data)
+    secrets_dirs = _secrets_dirs(data)
     if os.environ.get("XAI_API_KEY"):
         data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
     try:
-        settings = Settings(**data, _secrets_dir=secrets_dir)
+        settings = Settings(**data, _secrets_dir=secrets_dirs)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, text, item) for item in error.errors())) from None
     return _with_prompt_files(settings, file)
@@ -276,13 +276,14 @@ def _run_dir(data: dict[str, Any]) -> Path:
     return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
 
 
-def _secrets_dir(data: dict[str, Any]) -> Path | None:
+def _secrets_dirs(data: dict[str, Any]) -> list[Path]:
+    """The generated ones, and over them the ones that somebody handed us (later folders win)."""
     named = (
-        os.environ.get("SIPAGENT_SECRETS_DIR"),
-        os.environ.get("CREDENTIALS_DIRECTORY"),
         _run_dir(data) / "secrets",
+        os.environ.get("CREDENTIALS_DIRECTORY"),
+        os.environ.get("SIPAGENT_SECRETS_DIR"),
     )
-    return next((Path(name) for name in named if name and Path(name).is_dir()), None)
+    return [Path(name) for name in named if name and Path(name).is_dir()]
 
 
 def _with_prompt_files(settings: Settings, file: Path) -> Settings:

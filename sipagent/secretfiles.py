@@ -5,6 +5,7 @@ They are ordinary secrets files (`section__key`), so the configuration reads the
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 
@@ -18,9 +19,13 @@ def ensure(run_dir: Path) -> Path:
     run_dir.chmod(0o700)
     folder.chmod(0o700)
     for name in GENERATED:
-        file = folder / name
-        if not file.exists():
-            file.touch(mode=0o600)
+        if not (folder / name).exists():
+            # Two processes may start at once: a file appears whole, and the first one stays.
+            new = folder / f".{name}-{secrets.token_hex(4)}"
+            new.touch(mode=0o600)
             # Letters and digits only: a softphone's user types it.
-            file.write_text("".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(16)))
+            new.write_text("".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(16)))
+            with contextlib.suppress(FileExistsError):
+                (folder / name).hardlink_to(new)
+            new.unlink()
     return folder

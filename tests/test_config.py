@@ -116,6 +116,20 @@ def test_environment_over_secrets_over_file(monkeypatch: pytest.MonkeyPatch, tmp
     assert settings.asterisk.http_port == 8089
 
 
+def test_generated_passwords_stay_under_the_secrets_that_were_handed_to_us(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secretfiles.ensure(tmp_path / ".run")
+    (tmp_path / "handed").mkdir()
+    (tmp_path / "handed" / "realtime__api_key").write_text("xai-1")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "handed"))
+    settings = load(write(GOOD))
+    assert len(settings.asterisk.password.get_secret_value()) == 16
+    assert settings.realtime.api_key.get_secret_value() == "xai-1"
+    (tmp_path / "handed" / "asterisk__password").write_text("theirs")
+    assert load(write(GOOD)).asterisk.password.get_secret_value() == "theirs"
+
+
 def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_API_KEY", "xai-123")
     settings = load(write(GOOD))
