@@ -9,33 +9,34 @@ PYTHON ?= python3
 BIN = .venv/bin
 ARGS ?=
 
-.PHONY: run test lint bench lock clean
+.PHONY: run test lint bench lock clean venv-run venv-dev
 
-run: .venv/run.stamp
+run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
 
-test: .venv/dev.stamp
+test: venv-dev
 	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: .venv/dev.stamp
+lint: venv-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev.stamp
+bench: venv-dev
 	$(BIN)/python -m bench $(ARGS)
 
-.venv/run.stamp: requirements.lock pyproject.toml
+# These ask each time: what a stamp's date tells is not whether the checkout was moved or the Python replaced.
+venv-run:
 	@tools/venv.sh $(PYTHON) run requirements.lock
 
-.venv/dev.stamp: requirements-dev.lock pyproject.toml
+venv-dev:
 	@tools/venv.sh $(PYTHON) dev requirements-dev.lock
 
 # No index and no address stands in a lock file: whoever installs brings their own.
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-lock: .venv/dev.stamp
+lock: venv-dev
 	$(COMPILE) --upgrade pyproject.toml --group build --group dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock pyproject.toml --group build -o requirements.lock
 

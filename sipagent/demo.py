@@ -53,40 +53,49 @@ def first_config(path: Path, console: Console) -> None:
 
 async def run(demo: Demo, settings: Settings, root: Root, console: Console) -> bool:
     """Bring the node up, call it, stay until Ctrl-C. False when the call did not go well."""
-    say = _Step(console)
-    options = ["--config", str(demo.config)]
-    log_file = settings.run_dir / "sipagent.log"
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    log_file = settings.run_dir / "sipagent.log"
     with log_file.open("a", encoding="utf-8") as log:
         logs.configure(settings.log.model_copy(update={"format": "json"}), stream=log)
-        async with contextlib.AsyncExitStack() as stack:
-            if node.needs_standin(settings):
-                settings = node.with_standin(settings)
-                options.append("--standin")
-                await stack.enter_async_context(_standin(settings, root))
-                say("no XAI_API_KEY: the scripted stand-in answers (it is not Grok, and says so)")
-            else:
-                say(f"the voice model is at {settings.realtime.endpoint}")
-            await stack.enter_async_context(node.asterisk(settings, root, say))
-            control = await stack.enter_async_context(
-                node.control_process(settings, options, root, say, log_file=log_file)
-            )
-            well = True
-            if demo.call:
-                control.live.subscribe(Talk(console))
-                calling = asyncio.create_task(demo_call(settings, root, console))
-                await asyncio.wait({calling, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-                if stop.is_set():
-                    calling.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    well = await calling
-            if demo.stay and not stop.is_set():
-                _how_to_call(settings, console, log_file)
-                await stop.wait()
+        # A task, so that Ctrl-C ends it wherever it is: a start that hangs, too.
+        working = asyncio.create_task(_up_and_call(demo, settings, root, console, log_file), name="demo")
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not working.done():
             console.print("stopping ...")
+            working.cancel()
+        try:
+            well = await working
+        except asyncio.CancelledError:
+            well = True  # stopping is what was asked for
         console.print("stopped; nothing is left running")
+    return well
+
+
+async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Console, log_file: Path) -> bool:
+    say = _Step(console)
+    options = ["--config", str(demo.config)]
+    async with contextlib.AsyncExitStack() as stack:
+        if node.needs_standin(settings):
+            settings = node.with_standin(settings)
+            options.append("--standin")
+            await stack.enter_async_context(_standin(settings, root))
+            say("no XAI_API_KEY: the scripted stand-in answers (it is not Grok, and says so)")
+        else:
+            say(f"the voice model is at {settings.realtime.endpoint}")
+        await stack.enter_async_context(node.asterisk(settings, root, say))
+        control = await stack.enter_async_context(node.control_process(settings, options, root, say, log_file=log_file))
+        well = True
+        if demo.call:
+            control.live.subscribe(Talk(console))
+            well = await demo_call(settings, root, console)
+        if demo.stay:
+            _how_to_call(settings, console, log_file)
+            await asyncio.Event().wait()
+        console.print("stopping ...")
     return well
 
 

@@ -6,6 +6,7 @@ only tell it where to keep things. Needs no root. Standard library only.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ _UPDATE_TIMEOUT_S = 120.0  # 11 MB of lists; with the mirror silent apt itself g
 _DOWNLOAD_TIMEOUT_S = 1200.0  # about 110 MB over a slow line of 1 Mbit/s
 _CONNECT_TIMEOUT_S = 10  # apt's default of 30 s and retries would leave a user without network waiting
 _RESOLVE_TIMEOUT_S = 60.0
+_THE_SYSTEMS = re.compile(r"Acquire::(https?|ForceIPv[46]|tor|Check-Date|Max-FutureTime)\b")
+_DISK_FULL = ("enough free space", os.strerror(errno.ENOSPC))  # apt looks beforehand; its methods do not
 _COMPLAINTS = ("E:", "W:", "Err:", "Error:", "Warning:")  # the longer words are those of apt 3
 
 _SETTINGS = """\
@@ -170,6 +173,7 @@ class PrivateApt:
 
         Raises:
             ToolError: with apt's own words, on failure or when the time is up.
+            OSError: the disk is full.
         """
         # The status lines share one pipe with the normal output, so that one reader serves both.
         options = ["-q", "-o", "APT::Status-Fd=1"] if progress else ["-q"]
@@ -188,7 +192,11 @@ class PrivateApt:
                 raise
         if process.returncode:
             words = [line for line in lines if line.startswith(_COMPLAINTS)] or lines[-5:]
-            raise ToolError(f"{' '.join(command[:2])} failed: " + " | ".join(dict.fromkeys(words)))
+            step = "update" if "update" in command else "install"
+            text = f"apt-get {step} failed: " + " | ".join(dict.fromkeys(words))
+            if any(sign in text for sign in _DISK_FULL):
+                raise OSError(errno.ENOSPC, text)  # no fault of the mirror's
+            raise ToolError(text)
         return "\n".join(lines)
 
 
@@ -241,9 +249,9 @@ def pretended(architecture: str) -> str:
 
 
 def _system_network_settings() -> str:
-    """The system's own proxy and TLS settings for apt; its hooks (`Post-Invoke`) stay out."""
+    """The system's own proxy, TLS and clock settings for apt; its hooks (`Post-Invoke`) stay out."""
     dump = _output(["apt-config", "dump", "Acquire"])
-    kept = [line for line in dump.splitlines() if re.match(r"Acquire::(https?|ForceIPv[46]|tor)\b", line)]
+    kept = [line for line in dump.splitlines() if _THE_SYSTEMS.match(line)]
     return "\n".join(kept) + "\n" if kept else ""
 
 

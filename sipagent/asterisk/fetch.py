@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -55,15 +56,25 @@ def fetch(tools: tuple[str, ...] = DEFAULT_TOOLS, *, update: bool = False, progr
     With `update` the mirror is asked for newer packages even though a root is ready.
 
     Raises:
-        ToolError: no apt, no mirror and nothing kept, or a package that does not unpack.
+        ToolError: no apt, no mirror and nothing kept, a package that does not unpack, or a cache that cannot be
+            written.
     """
     if unknown := set(tools) - set(TOOL_PACKAGES):
         raise ToolError(f"unknown tool {', '.join(sorted(unknown))}; known: {', '.join(TOOL_PACKAGES)}")
     if not update and (root := find_root(tools)):
         return root
-    progress = progress or Progress()
     cache = cache_dir()
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return _fetch(cache, tools, update=update, progress=progress or Progress())
+    except OSError as error:  # read-only, another user's, full
+        raise ToolError(
+            f"the packages cannot be kept in {cache}: {error}. Free some space or give this user rights there, "
+            "or set SIPAGENT_CACHE to another folder (400 MB)"
+        ) from error
+
+
+def _fetch(cache: Path, tools: tuple[str, ...], *, update: bool, progress: Progress) -> Root:
     with _lock(cache / "lock", progress):
         if not update and (root := find_root(tools)):  # another run has just made it
             return root
@@ -113,7 +124,10 @@ def _kept_set(debs: Path, architecture: str, tools: list[str], error: ToolError,
         ) from error
     for package in kept.packages:
         if _sha256(debs / package.file) != package.sha256:
-            raise ToolError(f"the mirror did not deliver and {package.file} of the kept set is damaged: {error}")
+            raise ToolError(
+                f"the mirror did not deliver and {package.file} of the kept set in {debs} is missing or damaged: "
+                f"{error}. Check the network and the mirror in /etc/apt, then run again to fetch it anew"
+            )
     progress.note(f"The mirror does not answer; using the {len(kept.packages)} packages kept in {debs} ({error})")
     return kept
 
@@ -167,11 +181,14 @@ def _unpack(debs: Path, manifest: Manifest, target: Path, progress: Progress) ->
 def _unpack_one(file: Path, target: Path) -> None:
     try:
         subprocess.run(
-            ["dpkg-deb", "-x", str(file), str(target)], capture_output=True, timeout=_UNPACK_TIMEOUT_S, check=True
-        )
+            ["dpkg-deb", "-x", str(file), str(target)],
+            capture_output=True, timeout=_UNPACK_TIMEOUT_S, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        file.unlink(missing_ok=True)
         words = error.stderr.decode(errors="replace").strip()
+        if os.strerror(errno.ENOSPC) in words:  # dpkg's message; LC_ALL keeps it English
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} while unpacking {file.name}") from error
+        file.unlink(missing_ok=True)
         raise ToolError(f"{file.name} does not unpack and was removed ({words}): run again to fetch it anew") from error
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{file.name} took more than {_UNPACK_TIMEOUT_S:.0f} s to unpack: is the disk full?") from error
@@ -254,9 +271,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; what was fetched is kept, run again to go on\n")
         return 130
-    except OSError as error:
-        sys.stderr.write(f"error: {error} (the cache is {cache_dir()}; SIPAGENT_CACHE names another)\n")
-        return 1
     manifest = root.manifest()
     if options.list and manifest:
         for package in manifest.packages:

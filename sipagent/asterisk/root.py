@@ -38,10 +38,19 @@ _VERSION_TIMEOUT_S = 5.0  # `asterisk -V` prints and ends; a hung program must n
 
 
 def cache_dir() -> Path:
-    """Where kept packages and roots live: SIPAGENT_CACHE, else the XDG cache, else ~/.cache."""
+    """Where kept packages and roots live: SIPAGENT_CACHE, else the XDG cache, else ~/.cache.
+
+    Raises:
+        ToolError: there is no place for it.
+    """
     if own := os.environ.get("SIPAGENT_CACHE"):
         return Path(own).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "sipagent"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).absolute() / "sipagent"
+    try:
+        return Path.home() / ".cache" / "sipagent"
+    except RuntimeError:  # no HOME and no line in passwd: a container that runs as a bare number
+        raise ToolError("this user has no home folder to keep packages in: set SIPAGENT_CACHE to a folder") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 DEBIAN_SUITES = frozenset(
     {"bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable"}
 )
+_CODENAMES = frozenset({"bullseye", "bookworm", "trixie", "forky", "duke", "sid"})
+"""Vendors call their own suites `stable`, too; hardly any takes a codename of Debian's."""
 _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)$")
 
 
@@ -34,7 +36,16 @@ class Source:
             and "main" in self.components
             and "security" not in self.uri
             and not self.uri.startswith("cdrom:")
+            and (self.doubt < 2 or bool(_CODENAMES.intersection(self.suites)))
         )
+
+    @property
+    def doubt(self) -> int:
+        """How little speaks for Debian's own archive: browsers and dashboards, too, come as `stable main`."""
+        if "debian-archive" in self.signed_by:
+            return 0
+        called_debian = re.search(r"\bdebian(\.org|\.list|/|$)", self.uri) is not None
+        return 1 if called_debian and not self.signed_by else 2
 
 
 def parse_one_line(text: str) -> Iterator[Source]:
@@ -82,9 +93,11 @@ def _fields(stanza: str) -> dict[str, str]:
 
 
 def debian_mirror(files: Iterable[tuple[str, str]]) -> Source | None:
-    """The first Debian archive in (file name, text) pairs, or None where the system has none."""
-    for name, text in files:
-        for source in parse_deb822(text) if name.endswith(".sources") else parse_one_line(text):
-            if source.is_debian:
-                return source
-    return None
+    """The likeliest Debian archive in (file name, text) pairs, the first of equals; None where there is none."""
+    found = (
+        source
+        for name, text in files
+        for source in (parse_deb822(text) if name.endswith(".sources") else parse_one_line(text))
+        if source.is_debian
+    )
+    return min(found, key=lambda source: source.doubt, default=None)

@@ -80,7 +80,8 @@ class StandinServer:
             await self.aclose()
             where = f"{self.config.host}:{self.config.port}"
             raise ToolError(
-                f"stand-in: cannot listen on {where}: {error.strerror}. Free the port or choose another"
+                f"stand-in: cannot listen on {where}: {error.strerror}. End the other program or set standin.port "
+                "(SIPAGENT_STANDIN__PORT, `sipagent standin --port`)"
             ) from error
         self._port = self._runner.addresses[0][1]
         _log.info("stand-in listens", url=self.url, mode=str(self.config.mode), faults=self.faults.texts())
