@@ -3,20 +3,23 @@
 # make lint   ruff, mypy --strict, import-linter
 # make bench  what the bench holds so far
 # make lock   resolve requirements.lock anew from pyproject.toml
-# make clean  remove .venv and .run
+# make compose-test   the containers, built and called for real
+# make clean  remove what the above made here
 
 PYTHON ?= python3
 BIN = .venv/bin
+PEERS = .venv-peers/bin
 ARGS ?=
 
-.PHONY: run test lint bench lock clean venv-run venv-dev
+.PHONY: run test lint bench lock compose-test clean venv-run venv-dev venv-peers
 
 run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
 
-test: venv-dev
+test: venv-dev venv-peers
 	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PEERS)/python -m pytest -q -m peers -p no:cacheprovider tests/standin/test_peers.py
 
 lint: venv-dev
 	$(BIN)/ruff check
@@ -34,11 +37,19 @@ venv-run:
 venv-dev:
 	@tools/venv.sh $(PYTHON) dev requirements-dev.lock
 
+venv-peers:
+	@tools/venv.sh $(PYTHON) peers requirements-peers.lock .venv-peers
+
+# The image built and called for real with podman; exit code 2 says "not run here, because ..." or what failed.
+compose-test:
+	@tools/compose-test.sh
+
 # No index and no address stands in a lock file: whoever installs brings their own.
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: venv-dev
 	$(COMPILE) --upgrade pyproject.toml --group build --group dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock pyproject.toml --group build -o requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --group build --group peers -o requirements-peers.lock
 
 clean:
-	rm -rf .venv .run
+	rm -rf .venv .venv-peers .run
