@@ -1,6 +1,7 @@
 """Each fault of the realtime server, and a caller who leaves at any moment: a defined end, nothing left."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,7 +11,7 @@ from sipagent.audio import Law
 from sipagent.model import Fault, Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
-from sipagent.standin.faults import parse_faults
+from sipagent.standin.faults import KNOWN, parse_faults
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig, Rig
 from tests.waiting import until
@@ -36,25 +37,43 @@ async def talk(phone: Phone) -> None:
     await phone.wait_quiet(400)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "no-ack",
-        "slow-ack=1",
-        "reversed-opening",
-        "slow-handshake=1",
-        "garbage",
-        "unknown-events",
-        "wrong-format",
-        "dead-deltas",
-        "repeat-transcripts",
-        "repeat-speech-started",
-        "model=somebody-else",
-        "ack-truncate",
-        "abandon",
-        "refuse-update",
-    ],
+SURVIVED = (
+    "no-ack",
+    "slow-ack=1",
+    "reversed-opening",
+    "slow-handshake=1",
+    "garbage",
+    "unknown-events",
+    "wrong-format",
+    "dead-deltas",
+    "repeat-transcripts",
+    "repeat-speech-started",
+    "model=somebody-else",
+    "ack-truncate",
+    "abandon",
+    "refuse-update",
 )
+APOLOGISED = {
+    "refuse=400": Reason.REALTIME_REFUSED,
+    "refuse=401": Reason.REALTIME_REFUSED,
+    "refuse=403": Reason.REALTIME_REFUSED,
+    "refuse=429": Reason.REALTIME_REFUSED,
+    "refuse=503": Reason.REALTIME_REFUSED,
+    "drop@1.5": Reason.REALTIME_LOST,
+    "close=1011@1.5": Reason.REALTIME_LOST,
+    "expire@1.5": Reason.REALTIME_LOST,
+    "drop@answer": Reason.REALTIME_LOST,
+}
+SILENT = ("stuck", "freeze@1.5")
+HANGING = "hang-handshake"
+
+
+async def test_every_fault_of_the_stand_in_is_here() -> None:
+    tried = {re.split("[=@]", fault)[0] for fault in (*SURVIVED, *APOLOGISED, *SILENT, HANGING)}
+    assert tried == set(KNOWN)
+
+
+@pytest.mark.parametrize("fault", SURVIVED)
 async def test_what_a_call_survives(rig: MakeRig, fault: str) -> None:
     node = await rig(faulty(fault), call={"answer_within_s": 1})
     async with node.phone() as phone:
@@ -70,22 +89,8 @@ async def test_what_a_call_survives(rig: MakeRig, fault: str) -> None:
     await node.nothing_left()
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("refuse=400", Reason.REALTIME_REFUSED),
-        ("refuse=401", Reason.REALTIME_REFUSED),
-        ("refuse=403", Reason.REALTIME_REFUSED),
-        ("refuse=429", Reason.REALTIME_REFUSED),
-        ("refuse=503", Reason.REALTIME_REFUSED),
-        ("drop@0.05", Reason.REALTIME_LOST),
-        ("drop@1.5", Reason.REALTIME_LOST),
-        ("close=1011@1.5", Reason.REALTIME_LOST),
-        ("expire@1.5", Reason.REALTIME_LOST),
-        ("drop@answer", Reason.REALTIME_LOST),
-    ],
-)
-async def test_what_ends_a_call_with_an_apology(rig: MakeRig, fault: str, reason: Reason) -> None:
+@pytest.mark.parametrize("fault", APOLOGISED)
+async def test_what_ends_a_call_with_an_apology(rig: MakeRig, fault: str) -> None:
     node = await rig(faulty(fault))
     async with node.phone() as phone:
         await phone.dial("100")
@@ -93,7 +98,7 @@ async def test_what_ends_a_call_with_an_apology(rig: MakeRig, fault: str, reason
         end = await phone.wait_ended(15)
         heard = phone.media.received_payload()
     outcome = await node.ended()
-    assert outcome.reason in {reason, Reason.REALTIME_TIMEOUT} if fault == "drop@0.05" else outcome.reason is reason
+    assert outcome.reason is APOLOGISED[fault]
     assert outcome.fault is Fault.PROVIDER
     apology = node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW)
     assert apology in heard
@@ -101,8 +106,20 @@ async def test_what_ends_a_call_with_an_apology(rig: MakeRig, fault: str, reason
     await node.nothing_left()
 
 
+async def test_a_drop_during_the_opening_ends_with_an_apology(rig: MakeRig) -> None:
+    node = await rig(faulty("drop@0.05", "no-ack"))
+    async with node.phone() as phone:
+        await phone.dial("100")
+        assert await phone.wait_answered()
+        await phone.wait_ended(15)
+        heard = phone.media.received_payload()
+    assert (await node.ended()).reason is Reason.REALTIME_TIMEOUT
+    assert node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW) in heard
+    await node.nothing_left()
+
+
 async def test_a_handshake_that_hangs_ends_with_an_apology(rig: MakeRig) -> None:
-    node = await rig(faulty("hang-handshake"), call={"answer_within_s": 0}, realtime={"connect_timeout_s": 2})
+    node = await rig(faulty(HANGING), call={"answer_within_s": 0}, realtime={"connect_timeout_s": 2})
     async with node.phone() as phone:
         await phone.dial("100")
         assert await phone.wait_answered()
@@ -114,7 +131,7 @@ async def test_a_handshake_that_hangs_ends_with_an_apology(rig: MakeRig) -> None
     await node.nothing_left()
 
 
-@pytest.mark.parametrize("fault", ["stuck", "freeze@1.5"])
+@pytest.mark.parametrize("fault", SILENT)
 async def test_a_model_that_falls_silent_ends_with_an_apology(rig: MakeRig, fault: str) -> None:
     node = await rig(faulty(fault), agent={"no_input_s": 2})
     async with node.phone() as phone:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -97,7 +96,8 @@ async def test_every_phrase_of_the_script(flite: tuple[str, ...], ears: Ears, vo
         heard = await ears.hear(await said(flite, phrase, voice), PCMU)
         return script.intent(heard) is script.intent(phrase)
 
-    results = await asyncio.gather(*map(right, script.phrases))
+    # In the script's order: the recogniser adapts to what it heard before, so another order gives other results.
+    results = [await right(phrase) for phrase in script.phrases]
     missed = [phrase for phrase, ok in zip(script.phrases, results, strict=True) if not ok]
     assert len(script.phrases) == 57
     assert sum(results) >= least, f"missed: {missed}"
