@@ -273,7 +273,7 @@ class Call:
         except RealtimeRefused as error:
             raise CallOver(await talk.apologise(Reason.REALTIME_REFUSED, error)) from error
         except RealtimeError as error:
-            raise CallOver(await talk.apologise(Reason.REALTIME_TIMEOUT, error)) from error
+            raise CallOver(await talk.apologise(Reason.REALTIME_UNREACHABLE, error)) from error
 
     # --- the ends
 

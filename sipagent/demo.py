@@ -21,7 +21,7 @@ from sipagent.asterisk.root import Root
 from sipagent.config import Settings
 from sipagent.dialogue import DEMO, Figures, converse
 from sipagent.errors import ToolError
-from sipagent.model import Role
+from sipagent.model import Result, Role
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
@@ -168,7 +168,11 @@ class Talk:
             case model.RealtimeTrouble():
                 self._console.print(f"  [yellow]{event.what}: {escape(event.detail)}[/]")
             case model.CallEnded():
-                self._console.print(f"  [dim]ended: {event.outcome.result}, {event.outcome.reason}[/]")
+                outcome = event.outcome
+                detail = f": {escape(outcome.detail)}" if outcome.detail else ""
+                self._console.print(f"  [dim]ended: {outcome.result}, {outcome.reason}{detail}[/]")
+                if outcome.result is Result.FAILURE:
+                    self._console.print("  `.venv/bin/sipagent doctor` looks for the cause")
             case _:
                 pass
 

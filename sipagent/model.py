@@ -41,7 +41,7 @@ class Reason(StrEnum):
     OPERATOR_HANGUP = "operator_hangup"
     UNKNOWN_NUMBER = "unknown_number"
     REALTIME_REFUSED = "realtime_refused"
-    REALTIME_TIMEOUT = "realtime_timeout"
+    REALTIME_UNREACHABLE = "realtime_unreachable"  # no address, no TCP, no TLS, no upgrade, or no session in time
     REALTIME_LOST = "realtime_lost"
     REALTIME_SILENT = "realtime_silent"
     NO_MEDIA_PORT = "no_media_port"
@@ -68,7 +68,7 @@ _MEANING = {
     Reason.OPERATOR_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
     Reason.UNKNOWN_NUMBER: _Meaning(Result.FAILURE, Fault.CALLER, _UNALLOCATED),
     Reason.REALTIME_REFUSED: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
-    Reason.REALTIME_TIMEOUT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.REALTIME_UNREACHABLE: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_LOST: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_SILENT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.NO_MEDIA_PORT: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),

@@ -113,7 +113,7 @@ async def test_a_drop_during_the_opening_ends_with_an_apology(rig: MakeRig) -> N
         assert await phone.wait_answered()
         await phone.wait_ended(15)
         heard = phone.media.received_payload()
-    assert (await node.ended()).reason is Reason.REALTIME_TIMEOUT
+    assert (await node.ended()).reason is Reason.REALTIME_UNREACHABLE
     assert node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW) in heard
     await node.nothing_left()
 
@@ -125,7 +125,7 @@ async def test_a_handshake_that_hangs_ends_with_an_apology(rig: MakeRig) -> None
         assert await phone.wait_answered()
         await phone.wait_ended(15)
         heard = phone.media.received_payload()
-    assert (await node.ended()).reason is Reason.REALTIME_TIMEOUT
+    assert (await node.ended()).reason is Reason.REALTIME_UNREACHABLE
     for text in (node.settings.call.one_moment, node.settings.call.apology):
         assert node.worker.house.prompts.get(text, Law.ULAW) in heard
     await node.nothing_left()
