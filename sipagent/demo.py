@@ -82,12 +82,15 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
         if node.needs_standin(settings):
             settings = node.with_standin(settings)
             options.append("--standin")
-            await stack.enter_async_context(_standin(settings, root))
+            with console.status("starting the stand-in ..."):
+                await stack.enter_async_context(_standin(settings, root))
             say("no XAI_API_KEY: the scripted stand-in answers (it is not Grok, and says so)")
         else:
             say(f"the voice model is at {settings.realtime.endpoint}")
-        await stack.enter_async_context(node.asterisk(settings, root, say))
-        control = await stack.enter_async_context(node.control_process(settings, options, root, say, log_file=log_file))
+        with console.status("starting Asterisk ..."):
+            await stack.enter_async_context(node.asterisk(settings, root, say))
+        with console.status("speaking the prompts, starting the workers ..."):
+            control = await stack.enter_async_context(node.control_process(settings, options, root, say, log_file))
         well = True
         if demo.call:
             control.live.subscribe(Talk(console))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -133,6 +134,7 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
         detail = f"{realtime.endpoint} answers in {took_ms:.0f} ms; the model is {answer.model or 'not named'}"
         yield Check(name, ok=True, detail=detail)
         yield _model_is_asked_for(realtime.model, answer.model)
+        yield await _clock(realtime.endpoint)
     except RealtimeRefused as error:
         key_trouble = error.status in {400, 401, 403}
         mend = "check the key and its rights" if key_trouble else "the quota is used up, or xAI is away"
@@ -143,8 +145,6 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
     finally:
         if socket_ is not None:
             await socket_.aclose()
-    if not realtime.url:
-        yield await _clock()
 
 
 def _model_is_asked_for(wanted: str, got: str) -> Check:
@@ -153,13 +153,16 @@ def _model_is_asked_for(wanted: str, got: str) -> Check:
     return Check("model", ok=honoured, detail=f"asked for {wanted}, {got or 'unnamed'} answers", mend=mend)
 
 
-async def _clock() -> Check:
-    """Our clock against the Date header of the model's host."""
+async def _clock(endpoint: str) -> Check:
+    """Our clock against the Date header of the model's host: logs and records of two clocks do not join."""
+    host = urlsplit(endpoint)
+    url = f"{'https' if host.scheme == 'wss' else 'http'}://{host.netloc}/"
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.head("https://api.x.ai/") as response:
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url, allow_redirects=False) as response:
             skew_s = time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
         return Check("clock", ok=False, detail=f"cannot be compared: {error}", mend="check that NTP runs")
     ok = abs(skew_s) <= MAX_CLOCK_SKEW_S
-    return Check("clock", ok=ok, detail=f"{skew_s:+.1f} s against api.x.ai", mend="" if ok else "let NTP set the clock")
+    mend = "" if ok else "let NTP set the clock"
+    return Check("clock", ok=ok, detail=f"{skew_s:+.1f} s against {host.netloc}", mend=mend)

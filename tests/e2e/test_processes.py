@@ -234,7 +234,12 @@ async def test_doctor_passes_a_healthy_node_and_names_what_is_wrong(
         # The stand-in never takes a pinned model's name.
         code, out = await output_of(env, "doctor", "--standin", "--config", str(config_file))
         assert code == 0, out
-        assert {line.split(":")[0] for line in out.splitlines()} >= {"pass  ARI", "pass  modules", "pass  RTP ports"}
+        assert {line.split(":")[0] for line in out.splitlines()} >= {
+            "pass  ARI",
+            "pass  modules",
+            "pass  RTP ports",
+            "pass  clock",
+        }
         assert "the model is sipagent-standin-1" in out
     env = on(asterisk, tmp_path / "run", ASTERISK__PASSWORD="wrong")
     code, out = await output_of(env, "doctor", "--json", "--standin", "--config", str(config_file))
