@@ -143,6 +143,9 @@ class Call:
             outcome = _first(over).outcome  # type: ignore[attr-defined] # every leaf is a CallOver
         except* Exception as errors:  # noqa: BLE001 - the one place (house rule 7)
             failure = _first(errors)
+        if outcome and failure and not isinstance(failure, AriError):
+            # The call was ending anyway; the fault is still ours to see.
+            log.error("call_failed_at_its_end", exc_info=failure)
         return outcome or await self._outcome_of(failure or AssertionError("_serve returned"))
 
     async def _outcome_of(self, failure: BaseException) -> CallOutcome:
@@ -194,7 +197,7 @@ class Call:
 
     async def _connect_media(self, undo: AsyncExitStack) -> BridgeHandle:
         house, settings = self._house, self._house.settings
-        bridge = await undo.enter_async_context(mixing_bridge(house.ari, f"{self.id}-bridge"))
+        bridge = await undo.enter_async_context(mixing_bridge(house.ari, self.id))
         socket = house.ports.open(self._media.on_datagram)
         undo.callback(house.ports.release, socket)
         external = await undo.enter_async_context(

@@ -95,7 +95,7 @@ class Talk:
 
     async def say_last(self, text: str) -> None:
         """A last word; returns when the caller has heard it."""
-        self._no_input = None
+        self._stop_ladder()
         self._media.flush()
         self._talked.clear()
         self.say(text)
@@ -114,7 +114,7 @@ class Talk:
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
         log.warning("call_apology", reason=reason, error=str(error))
-        self._no_input = None
+        self._stop_ladder()
         self._media.to_model = None
         self._media.flush()
         self.play(self._apology)
@@ -122,6 +122,12 @@ class Talk:
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self._until_quiet()
         return CallOutcome(reason, str(error))
+
+    def _stop_ladder(self) -> None:
+        """Also the one `converse` waits on: the apology may be said beside it, when the model's socket is lost."""
+        if self._no_input is not None:
+            self._no_input.stop()
+            self._moved.set()
 
     async def _until_quiet(self) -> None:
         await self._quiet.wait()

@@ -39,6 +39,9 @@ MINIMUM_VERSION = (22, 5)
 MINIMUM_TEXT = "22.5"
 """REST over the events socket and the transfer events."""
 
+BRIDGE_SUFFIX = "-bridge"
+"""A call's bridge is named after its channel."""
+
 OnCall = Callable[[events.StasisStart], None]
 OnOrphan = Callable[[events.Channel], None]
 
@@ -155,15 +158,21 @@ class AriClient:
                 self.counts["binary_frames"] += 1
 
     async def _resync(self) -> None:
-        """Tell listeners whose channel died meanwhile, and report channels of ours that nobody owns."""
+        """Tell listeners whose channel died meanwhile, report channels of ours that nobody owns, drop such bridges."""
+        listeners = list(self._listeners.items())  # not one that comes while Asterisk answers
         channels = {c.id: c for c in await self.channels()}
-        for channel_id, listener in list(self._listeners.items()):
+        for channel_id, listener in listeners:
             if channel_id not in channels:
                 listener.deliver(events.ChannelLost(events.Channel(id=channel_id)))
         for channel in channels.values():
             owner = channel.dialplan.app_data.split(",", 1)[0]
             if channel.dialplan.app_name == "Stasis" and owner == self.app and channel.id not in self._listeners:
                 self._on_orphan(channel)
+        for bridge in await self.request("GET", "bridges"):
+            # Made by `mixing_bridge` under our name; its call's channel is the first part of its id.
+            if bridge["name"] == self.app and bridge["id"].removesuffix(BRIDGE_SUFFIX) not in self._listeners:
+                with contextlib.suppress(AriRefused):
+                    await self.request("DELETE", f"bridges/{bridge['id']}")
 
     # --- events
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from sipagent.ari import events
-from sipagent.ari.client import AriClient
+from sipagent.ari.client import BRIDGE_SUFFIX, AriClient
 from sipagent.errors import AriError, AriRefused, AriUnavailable
 
 STASIS_START_TIMEOUT_S = 5.0
@@ -79,9 +79,10 @@ class ExternalMedia:
 
 
 @contextlib.asynccontextmanager
-async def mixing_bridge(ari: AriClient, bridge_id: str) -> AsyncIterator[BridgeHandle]:
-    """A bridge for the length of the block."""
-    await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events"})
+async def mixing_bridge(ari: AriClient, channel_id: str) -> AsyncIterator[BridgeHandle]:
+    """The bridge of a call's channel, for the length of the block; its name says which application made it."""
+    bridge_id = channel_id + BRIDGE_SUFFIX
+    await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events", "name": ari.app})
     try:
         yield BridgeHandle(ari, bridge_id)
     finally:

@@ -147,7 +147,7 @@ def _install(cache: Path, manifest: Manifest, progress: Progress) -> Path:
             _unpack(cache / "debs", manifest, new, progress)
             _mend(new)
             new.rename(root)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: half a root must never be taken for a whole one
             progress.close()
             shutil.rmtree(new, ignore_errors=True)
             raise

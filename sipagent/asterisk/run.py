@@ -89,7 +89,7 @@ class Asterisk:
         except TimeoutError as error:
             await self.stop()
             raise ToolError(self._failure(f"was not ready after {START_TIMEOUT_S:.0f} s")) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C and cancellation too: an Asterisk that nobody owns must not stay
             await self.stop()
             raise
         return self.info

@@ -40,6 +40,7 @@ class NoInput:
         self._goodbye = goodbye
         self._step = 0
         self._asked = False  # to speak, and it has not yet
+        self._stopped = False
         self._deadline: float | None = now + patience_s
 
     @property
@@ -53,7 +54,7 @@ class NoInput:
 
     def caller_pauses(self, now: float) -> None:
         """The caller stopped: the model's turn, with the same patience."""
-        self._deadline = now + self._patience_s
+        self._wait(now)
 
     def agent_speaks(self) -> None:
         """First audio of the agent is out."""
@@ -61,7 +62,14 @@ class NoInput:
 
     def agent_quiet(self, now: float) -> None:
         """The agent's audio ran out."""
-        self._deadline = now + self._patience_s
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        self._deadline = None if self._stopped else now + self._patience_s
+
+    def stop(self) -> None:
+        """A last word is being said: no further step, whoever speaks or not."""
+        self._deadline, self._stopped = None, True
 
     def handle_timer(self, now: float) -> Say | GiveUp | None:
         """The next step if patience is over at `now`."""

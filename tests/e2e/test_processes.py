@@ -154,8 +154,8 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             assert len(phone.media.voiced_in) - before > 50
         await ready(env)
         assert (await get(env, "/v1/calls"))[1] == {"calls": []}
-        channels = await asterisk.cli("core show channels count")
-        assert "0 active channels" in channels
+        assert "0 active channels" in await asterisk.cli("core show channels count")
+        assert "-bridge" not in await asterisk.cli("bridge show all")
         async with phone_on(asterisk, root) as phone:
             await phone.dial("100")
             assert await phone.wait_answered()
@@ -231,7 +231,6 @@ async def test_doctor_passes_a_healthy_node_and_names_what_is_wrong(
     async with sipagent(env, "standin", "--port", port, "--mode", "deterministic") as standin:
         assert standin.stdout is not None
         assert b"not Grok" in await standin.stdout.readline() + await standin.stdout.readline()
-        # The stand-in never takes a pinned model's name.
         code, out = await output_of(env, "doctor", "--standin", "--config", str(config_file))
         assert code == 0, out
         assert {line.split(":")[0] for line in out.splitlines()} >= {

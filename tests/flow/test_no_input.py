@@ -50,3 +50,14 @@ def test_a_caller_who_speaks_after_a_reprompt_that_was_not_spoken_keeps_it_asked
     n.caller_speaks()
     n.caller_pauses(9.0)
     assert isinstance(n.handle_timer(17.0), GiveUp)
+
+
+def test_a_ladder_that_was_stopped_says_nothing_more() -> None:
+    n = ladder()
+    n.stop()
+    assert n.deadline is None
+    n.caller_speaks()
+    n.caller_pauses(1.0)
+    n.agent_quiet(2.0)
+    assert n.deadline is None
+    assert n.handle_timer(100.0) is None
