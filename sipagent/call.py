@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from collections.abc import Callable
@@ -25,11 +26,13 @@ from sipagent.ari import events as ari_events
 from sipagent.ari.client import AriClient, ChannelEvents
 from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
 from sipagent.audio import Law
-from sipagent.config import Agent, Settings
+from sipagent.barge_in import BargeIn
+from sipagent.config import Agent, BargeInSettings, Settings
 from sipagent.errors import AriError, RealtimeError, RealtimeRefused
 from sipagent.flow.prompts import Prompts
 from sipagent.media import MediaBridge
 from sipagent.model import CallOutcome, Reason
+from sipagent.rtp import quality
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.session import RtpSession
 from sipagent.rtp.transport import NoPortFree, PortBlock
@@ -41,6 +44,8 @@ log = structlog.get_logger()
 
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more and the caller hears the apology."""
+QUALITY_EVERY_S = 10.0
+"""Asterisk renews its losses every 5 s, with RTCP; after the caller's BYE its figures cannot be had any more."""
 GONE_GRACE_S = 0.5
 """Asterisk's word that a caller left comes within milliseconds of the refusal it explains."""
 APOLOGY_EXTENSION = ("sipagent", "apology")
@@ -95,9 +100,13 @@ class Call:
         self._channel = ChannelHandle(house.ari, self.id)
         self._happenings = happenings
         self._loop = asyncio.get_running_loop()
-        self._rtp = RtpSession(self.law.payload_type)
-        self._media = MediaBridge(self.law, self._rtp, house.wheel, self._loop.time)
+        self._rtp = RtpSession(self.law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
+        self._agent = house.settings.agent_for(self.called)
+        barge_in = BargeIn(self.law, self._agent[1].barge_in if self._agent else BargeInSettings(enabled=False))
+        self._media = MediaBridge(self.law, self._rtp, house.wheel, barge_in, self._loop.time)
+        self._emit = functools.partial(_emit, house.emit, self.id)
         self._talk = Talk(self.law, self._media, house.prompts, house.settings.call.apology, self._emit)
+        self._quality: dict[str, model.LegQuality] = {}
         self._handed_back = False
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._story = _Story(self._loop.time())
@@ -106,8 +115,7 @@ class Call:
 
     async def run(self) -> CallOutcome:
         """Serve the caller; returns how it ended, when nothing of the call is left."""
-        found = self._house.settings.agent_for(self.called)
-        agent_name = found[0] if found else ""
+        agent_name, agent = self._agent or ("", None)
         self._emit(
             model.CallStarted,
             caller=self.caller,
@@ -120,7 +128,7 @@ class Call:
         outcome = CallOutcome(Reason.INTERNAL_ERROR)
         try:
             async with AsyncExitStack() as undo:
-                outcome = await self._live(found[1] if found else None, undo)
+                outcome = await self._live(agent, undo)
                 # Undone in reverse: the caller is released first, the bridge goes last.
                 undo.push_async_callback(self._release, outcome)
         except AriError as error:
@@ -128,6 +136,8 @@ class Call:
             log.warning("call_cleanup_failed", error=str(error))
         finally:
             self._report(outcome)
+            self._media.stop()
+            self._talk.close()
         return outcome
 
     async def _live(self, agent: Agent | None, undo: AsyncExitStack) -> CallOutcome:
@@ -139,10 +149,8 @@ class Call:
                 group.create_task(self._watch_channel())
                 group.create_task(self._watch_orders())
                 await self._serve(agent, group, undo)
-        except* CallOver as over:
-            outcome = _first(over).outcome  # type: ignore[attr-defined] # every leaf is a CallOver
-        except* Exception as errors:  # noqa: BLE001 - the one place (house rule 7)
-            failure = _first(errors)
+        except BaseExceptionGroup as errors:
+            outcome, failure = _verdict(errors)
         if outcome and failure and not isinstance(failure, AriError):
             # The call was ending anyway; the fault is still ours to see.
             log.error("call_failed_at_its_end", exc_info=failure)
@@ -183,6 +191,7 @@ class Call:
         await bridge.add(self._channel)
         self._story.answered_s = self._loop.time()
         self._emit(model.CallAnswered, setup_ms=_ms(self._story.answered_s - self._story.started_s))
+        group.create_task(self._watch_quality())
         await self._until_the_model_is_there()
         group.create_task(self._watch_model())
         try:
@@ -305,6 +314,25 @@ class Call:
         done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         raise CallOver(await talk.apologise(Reason.REALTIME_LOST, done.pop().result()))
 
+    async def _watch_quality(self) -> None:
+        while True:
+            await asyncio.sleep(QUALITY_EVERY_S)
+            await self._look_at_quality()
+
+    async def _look_at_quality(self) -> None:
+        """The caller's leg so far; a switch that cannot say is no reason to end a call."""
+        with contextlib.suppress(AriError):
+            if statistics := await self._channel.rtp_statistics():
+                heard, told = quality.from_asterisk(statistics)
+                self._quality["caller_to_switch"] = heard
+                if told:
+                    self._quality["switch_to_caller"] = told
+
+    def _whole_way(self) -> model.LegQuality:
+        """What we got of the caller; Asterisk hands the packets on as they come, so it is both legs."""
+        leg = self._quality.get("caller_to_switch")
+        return quality.from_counters(self._rtp.counters, self._rtp.jitter_ms, rtt_ms=leg.rtt_ms if leg else None)
+
     def hang_up(self, outcome: CallOutcome) -> None:
         """End the call from outside: the operator, or a worker that shuts down."""
         if not self._hang_up.done():
@@ -312,12 +340,14 @@ class Call:
 
     async def _release(self, outcome: CallOutcome) -> None:
         if not self._handed_back:
+            if self._story.answered_s and outcome.reason is not Reason.CALLER_HANGUP:
+                await self._look_at_quality()
             await self._channel.hang_up(outcome.cause)
 
     def _report(self, outcome: CallOutcome) -> None:
         story, talk = self._story, self._talk
         counters = {f"rtp_{name}": value for name, value in self._rtp.counters.as_dict().items()}
-        counters["barge_ins"] = talk.barge_ins
+        counters |= {"barge_ins": talk.barge_ins, "false_barge_ins": talk.false_barge_ins}
         counters["playout_overflow_ms"] = self._media.queue.overflow_ms
         if talk.client:
             counts = talk.client.session.counts
@@ -331,18 +361,33 @@ class Call:
             answered=story.answered_s is not None,
             turns=talk.turns,
             counters=counters,
+            quality=self._quality | {"caller_to_model": self._whole_way()},
         )
 
-    def _emit(self, kind: type[model.CallEvent], **facts: object) -> None:
-        self._house.emit(kind(call_id=self.id, at=time.time(), **facts))  # type: ignore[arg-type]
+
+def _emit(
+    listener: Callable[[model.CallEvent], None], call_id: str, kind: type[model.CallEvent], **facts: object
+) -> None:
+    listener(kind(call_id=call_id, at=time.time(), **facts))  # type: ignore[arg-type]
 
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _first(error: BaseException) -> BaseException:
-    """The first leaf of an exception group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _verdict(errors: BaseExceptionGroup) -> tuple[CallOutcome | None, BaseException | None]:
+    """How the call ended, if somebody said so, and what failed besides (or instead).
+
+    Tracebacks point to frames, and these to the call: what only carried an outcome is stripped of its own, so
+    that no cycle is left for the collector.
+    """
+    outcome: CallOutcome | None = None
+    failure: BaseException | None = None
+    errors.__traceback__ = None
+    for error in errors.exceptions:
+        if isinstance(error, CallOver):
+            outcome = outcome or error.outcome
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+        else:
+            failure = failure or error
+    return outcome, failure

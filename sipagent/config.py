@@ -105,6 +105,35 @@ class MediaSettings(_Section):
     """Where workers hear Asterisk's ExternalMedia. It has no SRTP: loopback or a private net only."""
     ports: PortRange = (20000, 21999)
     """Even ports, one a call, shared out evenly among the workers."""
+    order_buffer_ms: int = Field(40, ge=0, le=200)
+    """Longest wait for a frame of the caller that is missing, before it counts as lost. A line that loses
+    nothing waits for nothing; 0 never waits, and what comes out of order is dropped."""
+
+
+class BargeInSettings(_Section):
+    """When a caller who speaks over the agent is let in (`sipagent/barge_in.py` tells how)."""
+
+    enabled: bool = True
+    """False: only the model's own voice detector interrupts, a network round trip later."""
+    onset_ms: int = Field(40, ge=10, le=500)
+    """Sound of this length pauses the agent."""
+    confirm_ms: int = Field(200, ge=0, le=3000)
+    """Speech of this length cuts the answer even before the model has noticed; 0: only the model's word cuts."""
+    above_noise_db: float = Field(12, ge=3, le=40)
+    """How far speech must stand out of the noise of the line: lower it for soft voices, raise it for loud halls."""
+    echo_loss_db: float = Field(12, ge=0, le=60)
+    """How much weaker the agent's echo comes back at least; a line with a stronger echo is learnt in the call."""
+
+
+class WorkerSettings(_Section):
+    """What keeps a worker's 20 ms clock undisturbed (`sipagent/tuning.py`)."""
+
+    nice: int = Field(0, ge=-20, le=19)
+    """-10 lets calls go before other work of the machine; below 0 needs CAP_SYS_NICE (systemd: Nice=-10)."""
+    realtime_priority: int = Field(0, ge=0, le=90)
+    """1 to 90: scheduled round-robin before everything of normal priority (SCHED_RR); needs CAP_SYS_NICE."""
+    cpus: tuple[int, ...] = ()
+    """Worker N runs on the Nth of these cores (in turn) and nowhere else; empty: the kernel decides."""
 
 
 class Agent(_Section):
@@ -126,6 +155,7 @@ class Agent(_Section):
     max_duration_s: float = Field(3600, ge=10, le=7200)
     """xAI ends a session after 120 minutes."""
     closing: str = "We have reached the longest time a call may take. Please call again. Goodbye."
+    barge_in: BargeInSettings = BargeInSettings()
 
     @model_validator(mode="after")
     def _one_source_of_instructions(self) -> Agent:
@@ -192,6 +222,7 @@ class Settings(BaseSettings):
     numbers: dict[str, str] = Field(min_length=1)
     """Dialled number or extension -> agent; "*" for all others."""
     control: ControlSettings = ControlSettings()
+    worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
 

@@ -165,9 +165,15 @@ class Talk:
                 style = "cyan" if event.role is Role.CALLER else "green"
                 self._console.print(f"  [{style}]{event.role:>6}[/]  {escape(event.text)}", highlight=False)
             case model.AgentSpoke() if event.latency_ms is not None:
-                self._console.print(f"  [dim]agent speaks {event.latency_ms:.0f} ms after the caller's last word[/]")
+                own = "" if event.own_ms is None else f" ({event.own_ms:.1f} ms of it ours)"
+                self._console.print(
+                    f"  [dim]agent speaks {event.latency_ms:.0f} ms after the caller's last word{own}[/]"
+                )
             case model.BargeIn():
-                self._console.print(f"  [dim]barge-in: {event.dropped_ms} ms of speech thrown away[/]")
+                stop = "" if event.stop_ms is None else f"silent after {event.stop_ms:.0f} ms, "
+                self._console.print(f"  [dim]barge-in: {stop}{event.dropped_ms} ms of speech thrown away[/]")
+            case model.FalseBargeIn():
+                self._console.print(f"  [dim]a noise: the agent paused {event.paused_ms} ms and went on[/]")
             case model.RealtimeTrouble():
                 self._console.print(f"  [yellow]{event.what}: {escape(event.detail)}[/]")
             case model.CallEnded():

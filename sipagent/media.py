@@ -2,8 +2,9 @@
 
 Who owns the playout clock? We do: ExternalMedia forwards a packet the moment it comes, so everything
 the caller hears (agent, prompts, silence) stands in one queue here and leaves it one frame per turn of
-the pacer's wheel. Barge-in is emptying that queue. Towards the model nothing is queued: a caller frame
-goes on in the socket callback that brought it, also while the agent speaks.
+the pacer's wheel. Barge-in is holding that queue, then emptying it (or letting it run on: `barge_in`
+decides). Towards the model nothing is queued: a caller frame goes on in the socket callback that brought
+it, also while the agent speaks.
 
 The queue holds as much as the model sends ahead (it speaks faster than real time), at most
 `MAX_QUEUED_MS`; beyond that the oldest is kept and the newest dropped and counted.
@@ -15,16 +16,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sipagent import audio
 from sipagent.audio import FRAME_BYTES, PTIME_MS, SAMPLE_RATE_HZ, SILENCE_FRAME, Law
+from sipagent.barge_in import BargeIn, Verdict
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.session import RtpSession
 from sipagent.rtp.transport import RtpSocket
 
 MAX_QUEUED_MS = 5 * 60 * 1000
 """Five minutes of speech in advance: more than any answer, and 2.4 MB."""
-VOICED_RMS = 300
-"""Of 32768, -41 dBov: above line noise, below soft speech. Only for the latency figure, nobody is gated by it."""
+STILL_SPEAKING_S = 1.0
+"""The model's word on the caller's speech comes at most this long after it; later it is about something else."""
 _BYTES_A_MS = SAMPLE_RATE_HZ // 1000
 
 
@@ -103,24 +104,37 @@ class PlayoutQueue:
 class MediaBridge:
     """One call's audio: the caller's frames to `to_model`, the queue's frames to the caller.
 
-    `on_talk(item_id)` is called when the first frame of a talkspurt has left, `on_quiet()` when the
-    queue ran empty; both from the pacer, so they must only take note. `clock` gives monotonic seconds.
+    Its owner sets the callbacks; they run in the pacer or in the socket's reader, so they must only take
+    note. `clock` gives monotonic seconds.
     """
 
-    def __init__(self, law: Law, rtp: RtpSession, wheel: Wheel, clock: Callable[[], float]) -> None:
+    def __init__(self, law: Law, rtp: RtpSession, wheel: Wheel, barge_in: BargeIn, clock: Callable[[], float]) -> None:
         self.rtp = rtp
         self.queue = PlayoutQueue(law)
+        self.barge_in = barge_in
+        self.interruptible = True
+        """False for words that must be heard to their end."""
         self.to_model: Callable[[bytes], object] | None = None
-        self.on_talk: Callable[[str], None] = lambda _item_id: None
-        self.on_quiet: Callable[[], None] = lambda: None
-        self.caller_voiced_at: float | None = None
-        """When the last voiced frame of the caller came in; None before the first."""
-        self._law = law
+        self.on_talk: Callable[[str], None] | None = None
+        """The first voiced frame of a talkspurt has left (its item)."""
+        self.on_quiet: Callable[[], None] | None = None
+        """The queue ran empty."""
+        self.on_cut: Callable[[], None] | None = None
+        """The caller speaks over the agent, says our own detector."""
+        self.on_resume: Callable[[int], None] | None = None
+        """It was nothing; the agent had paused for so many milliseconds and goes on."""
+        self.spurt_at = 0.0
+        """When the first frame of the talkspurt left, voiced or not."""
+        self.agent_voiced_at = 0.0
+        """When the last voiced frame of the agent left."""
         self._clock = clock
         self._silence = SILENCE_FRAME[law]
         self._wheel = wheel
+        self._shifted_ms = wheel.shifted_ms
         self._socket: RtpSocket | None = None
-        self._talking = False
+        self._talking = False  # in a talkspurt, a pause of it included
+        self._sounding = False  # the last frame that left was of the agent
+        self._told = False  # on_talk, of this talkspurt
 
     @property
     def talking(self) -> bool:
@@ -135,19 +149,30 @@ class MediaBridge:
         self._wheel.add(self)
 
     def stop(self) -> None:
-        """Nothing more is sent; twice is fine."""
+        """Nothing more is sent or told; twice is fine. Lets go of everybody, so that nothing is left to collect."""
         self._wheel.remove(self)
-        self._socket = None
+        self._socket = self.to_model = None
+        self.on_talk = self.on_quiet = self.on_cut = self.on_resume = None
+
+    # --- from the caller
 
     def on_datagram(self, datagram: memoryview, source: tuple[str, int]) -> None:
         """From the socket's callback: a caller frame is at the model's socket when this returns."""
-        payload = self.rtp.receive(datagram, source)
-        if payload is None:
-            return
+        now = self._clock()
+        for payload in self.rtp.receive(datagram, source, now):
+            self._from_caller(payload, now)
+
+    def _from_caller(self, payload: bytes, now: float) -> None:
         if self.to_model is not None:
             self.to_model(payload)
-        if audio.rms(payload, self._law) > VOICED_RMS:
-            self.caller_voiced_at = self._clock()
+        paused_at = self.barge_in.paused_at
+        verdict = self.barge_in.caller(payload, now, talking=self._talking and self.interruptible)
+        if verdict is Verdict.CUT and self.on_cut:
+            self.on_cut()
+        elif verdict is Verdict.RESUME and self.on_resume:
+            self.on_resume(round((now - (paused_at or now)) * 1000))
+
+    # --- to the caller
 
     def play(self, item_id: str, g711: bytes) -> None:
         """Queue audio; a new talkspurt leaves within one slot of the wheel."""
@@ -161,23 +186,50 @@ class MediaBridge:
 
     def flush(self) -> Flushed | None:
         """Barge-in: silence from the very next frame."""
+        self.barge_in.settle()
         return self.queue.flush()
+
+    def stop_ms(self) -> float | None:
+        """How long the caller has been speaking when the agent's last voiced frame left: what barge-in costs them.
+
+        None when our detector did not hear the caller (the model did). 0 when the agent happened to be silent.
+        """
+        heard = self.barge_in
+        if heard.onset_at is None or heard.voiced_at is None or self._clock() - heard.voiced_at > STILL_SPEAKING_S:
+            return None
+        return round(max(self.agent_voiced_at - max(heard.onset_at, self.spurt_at), 0.0) * 1000, 1)
 
     def send_frame(self) -> bool:
         """From the wheel, once a turn: a frame of speech (True) or of silence (False)."""
         socket, remote = self._socket, self.rtp.remote
         if socket is None or remote is None:
             return False
-        frame = self.queue.take_frame()
+        now = self._clock()
+        for payload in self.rtp.tick(now):
+            self._from_caller(payload, now)
+        if self._wheel.shifted_ms != self._shifted_ms:
+            # Time passed in which nothing could be sent: the far end's clock has moved on, so has ours.
+            self.rtp.skip(self._wheel.shifted_ms - self._shifted_ms)
+            self._shifted_ms = self._wheel.shifted_ms
+        paused = self.barge_in.paused_at is not None
+        frame = None if paused else self.queue.take_frame()
         if frame is None:
             socket.send(self.rtp.send(self._silence), remote)
-            if self._talking:
-                self._talking = False
-                self.on_quiet()
-            return False
-        starts = not self._talking
-        socket.send(self.rtp.send(frame, marker=starts), remote)
-        if starts:
-            self._talking = True
-            self.on_talk(self.queue.item_id)
+            self.barge_in.silence(self._silence)
+            self._sounding = False
+            if self._talking and not paused:
+                self._talking = self._told = False
+                if self.on_quiet:
+                    self.on_quiet()
+            return self._talking
+        socket.send(self.rtp.send(frame, marker=not self._sounding), remote)
+        self._sounding = True
+        if not self._talking:
+            self._talking, self.spurt_at = True, now
+        if self.barge_in.agent(frame):
+            self.agent_voiced_at = now
+            if not self._told:
+                self._told = True
+                if self.on_talk:
+                    self.on_talk(self.queue.item_id)
         return True

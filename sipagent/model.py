@@ -108,6 +108,24 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
+class LegQuality(msgspec.Struct, frozen=True):
+    """One direction of one leg as its listener got it. Counts are packets; None is "not known"."""
+
+    received: int
+    expected: int
+    lost: int
+    loss_percent: float
+    late: int
+    reordered: int
+    duplicate: int
+    jitter_ms: float
+    rtt_ms: float | None
+    r_factor: float | None
+    """E-model (ITU-T G.107), 0 to 93.2; below 50 nobody should have to listen."""
+    mos: float | None
+    """Mean opinion score by the E-model, 1 to 4.41 for G.711."""
+
+
 class _Event(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
     call_id: str
     at: float
@@ -141,21 +159,42 @@ class SessionOpened(_Event, frozen=True, tag="session_opened"):
 
 
 class AgentSpoke(_Event, frozen=True, tag="agent_spoke"):
-    """First frame of an answer left for the caller.
+    """The first voiced frame of an answer left for the caller.
 
-    `latency_ms` counts from the last voiced caller frame received, None when the agent opened the talk.
+    `latency_ms` counts from the last voiced frame of the caller that came in (None when the agent opened the
+    talk) and is the sum of its four shares: `detection_ms`, the model's wait until it believed that the caller
+    had finished; `model_ms`, its thinking and the silence at the head of its audio; `network_ms`, one round
+    trip to its server; `own_ms`, first audio in to first frame out, which is us. A share is None when the
+    model did not say enough to tell it from the others; then it is within `model_ms`.
     """
 
     item_id: str
     latency_ms: float | None
+    detection_ms: float | None = None
+    model_ms: float | None = None
+    network_ms: float | None = None
+    own_ms: float | None = None
 
 
 class BargeIn(_Event, frozen=True, tag="barge_in"):
-    """The caller spoke over the agent: what had been played of the item, what was thrown away."""
+    """The caller spoke over the agent: what had been played of the item, what was thrown away.
+
+    `confirmed_by` tells who was first to be sure: the `model` (its speech_started) or our own detector
+    (`speech`). `stop_ms` counts from the onset of the caller's speech to the last voiced frame of the agent;
+    None when our detector had not heard any.
+    """
 
     item_id: str
     played_ms: int
     dropped_ms: int
+    confirmed_by: str = "model"
+    stop_ms: float | None = None
+
+
+class FalseBargeIn(_Event, frozen=True, tag="false_barge_in"):
+    """A noise of the caller's side paused the agent for `paused_ms`; it was no speech, and the agent went on."""
+
+    paused_ms: int
 
 
 class Transcript(_Event, frozen=True, tag="transcript"):
@@ -181,13 +220,18 @@ class RealtimeTrouble(_Event, frozen=True, tag="realtime_trouble"):
 
 
 class CallEnded(_Event, frozen=True, tag="call_ended"):
-    """The last event of every call; the canonical log line is made of it."""
+    """The last event of every call; the canonical log line is made of it.
+
+    `quality` by direction: `caller_to_model` the whole way, as we got it; `caller_to_switch` and
+    `switch_to_caller` the caller's own leg, as Asterisk and the caller's RTCP had it at the last look.
+    """
 
     outcome: CallOutcome
     duration_s: float
     answered: bool
     turns: int
     counters: dict[str, int]
+    quality: dict[str, LegQuality] = {}
 
 
 CallEvent = (
@@ -196,6 +240,7 @@ CallEvent = (
     | SessionOpened
     | AgentSpoke
     | BargeIn
+    | FalseBargeIn
     | Transcript
     | NoInputStep
     | RealtimeTrouble

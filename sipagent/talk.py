@@ -21,12 +21,15 @@ from sipagent.flow.no_input import GiveUp, NoInput, Say
 from sipagent.flow.prompts import Prompts
 from sipagent.media import MediaBridge
 from sipagent.model import CallOutcome, Reason, Role
+from sipagent.turns import TurnClock
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
 from sipagent.xai.client import RealtimeClient
 
 log = structlog.get_logger()
 
+MODEL_WORD_S = 2.0
+"""After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
 SPOKEN_TIMEOUT_S = 15.0
 """Longest wait for a last word to be spoken; a longer text is cut."""
 PROMPT = "prompt:"
@@ -41,7 +44,7 @@ class Talk:
 
     def __init__(self, law: Law, media: MediaBridge, prompts: Prompts, apology: str, emit: Emit) -> None:
         self.turns = 0
-        self.barge_ins = 0
+        self.barge_ins = self.false_barge_ins = 0
         self.client: RealtimeClient | None = None
         """The model's socket, once it is open."""
         self._loop = asyncio.get_running_loop()
@@ -56,8 +59,18 @@ class Talk:
         self._moved = asyncio.Event()  # wakes the no-input ladder
         self._talked, self._quiet = asyncio.Event(), asyncio.Event()
         self._quiet.set()
-        self._last_item = ""
+        self._turn = TurnClock()
+        self._nudge: asyncio.TimerHandle | None = None
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
+        media.on_cut, media.on_resume = self._on_cut, self._on_resume
+
+    def close(self) -> None:
+        """The call is over: no timer fires any more, and nothing here points back to who points to us.
+
+        So a call is gone with its last reference, and no collector has to stop the loop to find it.
+        """
+        self._settle_cut()
+        self.client = self._no_input = None
 
     # --- the course of a talk
 
@@ -95,8 +108,7 @@ class Talk:
 
     async def say_last(self, text: str) -> None:
         """A last word; returns when the caller has heard it."""
-        self._stop_ladder()
-        self._media.flush()
+        self._last_word()
         self._talked.clear()
         self.say(text)
         with contextlib.suppress(TimeoutError):
@@ -114,17 +126,22 @@ class Talk:
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
         log.warning("call_apology", reason=reason, error=str(error))
-        self._stop_ladder()
+        self._last_word()
         self._media.to_model = None
-        self._media.flush()
         self.play(self._apology)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self._until_quiet()
         return CallOutcome(reason, str(error))
 
-    def _stop_ladder(self) -> None:
-        """Also the one `converse` waits on: the apology may be said beside it, when the model's socket is lost."""
+    def _last_word(self) -> None:
+        """What is said now is heard to its end, whatever noise the caller makes.
+
+        The ladder stops, also the one `converse` waits on: the apology may be said beside it, when the model's
+        socket is lost.
+        """
+        self._media.interruptible = False
+        self._media.flush()
         if self._no_input is not None:
             self._no_input.stop()
             self._moved.set()
@@ -140,13 +157,16 @@ class Talk:
         """Acts within the loop step that read the event."""
         match event:
             case xai.AgentAudio():
+                self._turn.audio(self._loop.time())
                 self._media.play(event.item_id, event.audio)
             case xai.AgentAudioDone():
                 self._media.play_end(event.item_id)
             case xai_events.SpeechStarted():
-                self._barge_in()
+                self._settle_cut()
+                self._barge_in("model")
                 self._note(NoInput.caller_speaks)
             case xai_events.SpeechStopped():
+                self._turn.speech_stopped(self._loop.time())
                 self._note(NoInput.caller_pauses, self._loop.time())
             case xai_events.InputTranscript():
                 self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
@@ -168,15 +188,23 @@ class Talk:
             case xai_events.ResponseCreated():
                 pass
 
-    def _barge_in(self) -> None:
+    def _barge_in(self, confirmed_by: str) -> None:
+        stop_ms = self._media.stop_ms()
         flushed = self._media.flush()
         if flushed is None or self.client is None:
             return
         self.barge_ins += 1
         if not flushed.item_id.startswith(PROMPT):
             # Sent with the session's outbox, right after this event.
-            self.client.session.truncate(flushed.item_id, flushed.played_ms)
-        self._emit(model.BargeIn, item_id=flushed.item_id, played_ms=flushed.played_ms, dropped_ms=flushed.dropped_ms)
+            self.client.session.interrupt(flushed.item_id, flushed.played_ms)
+        self._emit(
+            model.BargeIn,
+            item_id=flushed.item_id,
+            played_ms=flushed.played_ms,
+            dropped_ms=flushed.dropped_ms,
+            confirmed_by=confirmed_by,
+            stop_ms=stop_ms,
+        )
 
     def _refuse_function(self, call: xai_events.FunctionCall) -> None:
         """No tools yet: an answer the model can read, so that the talk goes on."""
@@ -187,19 +215,50 @@ class Talk:
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
         self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
 
-    # --- from the pacer
+    # --- from the media
+
+    def _on_cut(self) -> None:
+        """Our own detector is sure. Usually the model says the same a moment later; if not, it must be moved."""
+        self._barge_in("speech")
+        if self.client:
+            self.client.flush()
+            self._settle_cut()
+            self._nudge = self._loop.call_later(MODEL_WORD_S, self._after_cut)
+
+    def _after_cut(self) -> None:
+        """The model still believes that it was heard out, and would wait for the caller for ever."""
+        self._nudge = None
+        voiced_at = self._media.barge_in.voiced_at
+        if voiced_at is not None and self._loop.time() - voiced_at < MODEL_WORD_S:
+            self._nudge = self._loop.call_at(voiced_at + MODEL_WORD_S, self._after_cut)
+        elif self.client and not self._media.talking:
+            self._emit(
+                model.RealtimeTrouble, what="caller_not_noticed", detail="cut by our own detector; asked to go on"
+            )
+            self.client.session.respond()
+            self.client.flush()
+
+    def _settle_cut(self) -> None:
+        if self._nudge:
+            self._nudge.cancel()
+            self._nudge = None
+
+    def _on_resume(self, paused_ms: int) -> None:
+        self.false_barge_ins += 1
+        self._emit(model.FalseBargeIn, paused_ms=paused_ms)
 
     def _on_talk(self, item_id: str) -> None:
         self._quiet.clear()
         self._talked.set()
         self._note(NoInput.agent_speaks)
-        heard, self._media.caller_voiced_at = self._media.caller_voiced_at, None
-        if heard is None and item_id == self._last_item:
+        media = self._media
+        heard_at, media.barge_in.voiced_at = media.barge_in.voiced_at, None
+        network_ms = self.client.round_trip_ms() if self.client and heard_at is not None else None
+        shares = self._turn.answered(item_id, heard_at, media.spurt_at, media.agent_voiced_at, network_ms)
+        if shares is None:
             return  # the same answer after a pause of the model
-        self._last_item = item_id
-        self.turns += heard is not None
-        latency_ms = None if heard is None else round((self._loop.time() - heard) * 1000, 1)
-        self._emit(model.AgentSpoke, item_id=item_id, latency_ms=latency_ms)
+        self.turns += heard_at is not None
+        self._emit(model.AgentSpoke, item_id=item_id, **shares)
 
     def _on_quiet(self) -> None:
         self._quiet.set()

@@ -1,15 +1,20 @@
 """What the caller hears: the play-out queue and the bridge, frame by frame, without a clock."""
 
+import itertools
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipagent.audio import FRAME_BYTES, SILENCE_FRAME, Law, encode
+from sipagent.audio import FRAME_BYTES, SILENCE_FRAME, Law
+from sipagent.barge_in import BargeIn
+from sipagent.config import BargeInSettings
 from sipagent.media import MAX_QUEUED_MS, Flushed, MediaBridge, PlayoutQueue
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.packet import RtpPacket, parse
 from sipagent.rtp.session import RtpSession
+from tests import sounds
 
 ASTERISK = ("127.0.0.1", 14000)
 
@@ -83,12 +88,55 @@ class Socket:
         self.sent.append(parsed)
 
 
-def bridge() -> tuple[MediaBridge, Socket, Wheel]:
+class Clock:
+    """The test's own time, which is also the wheel's."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def bridge(law: Law = Law.ALAW) -> tuple[MediaBridge, Socket, Wheel]:
+    clock = Clock()
     wheel = Wheel(0.0)
-    media = MediaBridge(Law.ALAW, RtpSession(8, ssrc=1), wheel, lambda: 42.0)
+    media = MediaBridge(law, RtpSession(law.payload_type, ssrc=1), wheel, BargeIn(law, BargeInSettings()), clock)
     socket = Socket()
     media.start(cast("Any", socket), ASTERISK)
     return media, socket, wheel
+
+
+class Talk:
+    """A call at the rate of frames: every 20 ms one of the caller comes in and the wheel turns once."""
+
+    def __init__(self) -> None:
+        self.media, self.socket, self.wheel = bridge(Law.ULAW)
+        self.told: list[tuple[str, object]] = []
+        self.model: list[bytes] = []
+        self.media.to_model = self.model.append
+        self.media.on_talk = lambda item: self.told.append(("talk", item))
+        self.media.on_quiet = lambda: self.told.append(("quiet", None))
+        self.media.on_resume = lambda ms: self.told.append(("resume", ms))
+        self.media.on_cut = self._cut
+        self.said: list[bytes] = []
+        self._at = 0
+
+    def _cut(self) -> None:
+        self.told.append(("cut", (self.media.stop_ms(), self.media.flush())))
+
+    def hear(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            cast("Clock", self.media._clock).now = self._at * 0.02
+            datagram = bytes(RtpPacket(0, self._at, self._at * 160, 5, frame))
+            self.media.on_datagram(memoryview(datagram), ASTERISK)
+            self.said.append(frame)
+            self.wheel.turn(self._at * 0.02)
+            self._at += 1
+
+    @property
+    def spoken(self) -> list[bytes]:
+        """What left for the caller and was not silence."""
+        return [p.payload for p in self.socket.sent if p.payload != SILENCE_FRAME[Law.ULAW]]
 
 
 def test_silence_leaves_at_once_so_that_strict_rtp_locks_on() -> None:
@@ -137,13 +185,85 @@ def test_every_caller_frame_reaches_the_model_while_the_agent_speaks() -> None:
     assert model == frames
 
 
-def test_the_last_voiced_frame_of_the_caller_is_noted() -> None:
-    media, _, _ = bridge()
-    loud = encode(b"\x00\x20\x00\xe0" * 80, Law.ALAW)
-    media.on_datagram(memoryview(bytes(RtpPacket(8, 1, 0, 5, SILENCE_FRAME[Law.ALAW]))), ASTERISK)
-    assert media.caller_voiced_at is None
-    media.on_datagram(memoryview(bytes(RtpPacket(8, 2, 160, 5, loud))), ASTERISK)
-    assert media.caller_voiced_at == 42.0
+ANSWER = sounds.frames(sounds.vowel(3000, level=2500, pitch_hz=200))
+
+
+def talking() -> Talk:
+    talk = Talk()
+    talk.media.play("i", b"".join(ANSWER))
+    talk.media.play_end("i")
+    talk.hear(sounds.silence(400))
+    return talk
+
+
+def test_a_cough_is_waited_out_and_the_answer_goes_on_where_it_stopped() -> None:
+    talk = talking()
+    talk.hear([*sounds.frames(sounds.cough(200)), *sounds.silence(3400)])
+    assert talk.spoken == ANSWER
+    assert [what for what, _ in talk.told] == ["talk", "resume", "quiet"]
+    paused_ms = cast("int", talk.told[1][1])
+    speech = [n for n, p in enumerate(talk.socket.sent) if p.payload in ANSWER]
+    assert speech[-1] - speech[0] + 1 - len(ANSWER) == paused_ms // 20
+    markers = [n for n, p in enumerate(talk.socket.sent) if p.marker]
+    assert len(markers) == 2  # the pause ends a talkspurt
+    assert talk.model == talk.said
+
+
+def test_speech_cuts_the_answer_to_the_millisecond_sent() -> None:
+    talk = talking()
+    before = len(talk.spoken)
+    talk.hear(sounds.frames(sounds.vowel(600)))
+    what, facts = talk.told[1]
+    stop_ms, flushed = cast("tuple[float, Flushed]", facts)
+    assert what == "cut"
+    assert len(talk.spoken) - before <= 2  # two frames of the caller, and it is silent
+    assert stop_ms <= 40
+    assert flushed.played_ms == 20 * len(talk.spoken)
+    assert flushed.played_ms + flushed.dropped_ms == 3000
+    assert talk.told[2:] == [("quiet", None)]
+    assert talk.model == talk.said
+
+
+def test_a_last_word_is_not_interrupted() -> None:
+    talk = talking()
+    talk.media.interruptible = False
+    talk.hear([*sounds.frames(sounds.vowel(600)), *sounds.silence(3000)])
+    assert talk.spoken == ANSWER
+    assert [what for what, _ in talk.told] == ["talk", "quiet"]
+
+
+def test_a_talkspurt_is_told_with_its_first_voiced_frame() -> None:
+    talk = Talk()
+    talk.media.play("i", b"".join([*sounds.silence(100), *ANSWER[:5]]))
+    talk.media.play_end("i")
+    talk.hear(sounds.silence(60))
+    assert talk.told == []
+    talk.hear(sounds.silence(400))
+    assert talk.told == [("talk", "i"), ("quiet", None)]
+    assert talk.media.agent_voiced_at - talk.media.spurt_at == pytest.approx(0.18)
+
+
+def test_the_models_word_ends_a_pause_for_good() -> None:
+    talk = talking()
+    talk.hear(sounds.frames(sounds.vowel(80)))
+    assert talk.media.barge_in.paused_at is not None
+    assert talk.media.flush() is not None
+    talk.hear(sounds.silence(400))
+    assert talk.told[1:] == [("quiet", None)]
+    assert len(talk.spoken) < 30
+
+
+def test_a_stall_moves_the_timestamp_and_not_the_answer() -> None:
+    talk = talking()
+    stamps = [p.timestamp for p in talk.socket.sent]
+    for tick in range(3):  # half a second in which nothing could be sent
+        talk.wheel.turn(talk._at * 0.02 + 0.5 + tick * 0.002)
+    sent = talk.socket.sent
+    assert len(sent) - len(stamps) == 2
+    steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(sent[len(stamps) - 1 :])]
+    assert sum(steps) == pytest.approx(500 * 8, abs=2 * 160)
+    talk.hear(sounds.silence(3600))
+    assert talk.spoken == ANSWER
 
 
 def test_nothing_is_sent_after_stop() -> None:

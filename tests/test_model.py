@@ -1,5 +1,7 @@
 """Every reason has a meaning, and every event crosses the link unchanged."""
 
+from typing import get_args
+
 import msgspec
 import pytest
 
@@ -16,6 +18,7 @@ def test_every_reason_has_a_meaning(reason: Reason) -> None:
     assert (outcome.result is Result.SUCCESS) == (outcome.fault is Fault.NONE)
 
 
+LEG = model.LegQuality(100, 101, 1, 0.99, 0, 0, 0, 1.5, None, 90.0, 4.3)
 EVENTS: list[model.Upward] = [
     model.CallStarted(
         call_id="c", at=1.5, caller="+15551234567", called="100", agent="a", endpoint="e", codec="alaw", worker=1
@@ -26,6 +29,7 @@ EVENTS: list[model.Upward] = [
     ),
     model.AgentSpoke(call_id="c", at=1.5, item_id="i", latency_ms=None),
     model.BargeIn(call_id="c", at=1.5, item_id="i", played_ms=1, dropped_ms=2),
+    model.FalseBargeIn(call_id="c", at=1.5, paused_ms=240),
     model.Transcript(call_id="c", at=1.5, role=Role.CALLER, item_id="i", text="ö", final=True),
     model.NoInputStep(call_id="c", at=1.5, step=1),
     model.RealtimeTrouble(call_id="c", at=1.5, what="w", detail="d"),
@@ -37,18 +41,19 @@ EVENTS: list[model.Upward] = [
         answered=True,
         turns=1,
         counters={"rtp_lost": 0},
+        quality={"caller_to_model": LEG},
     ),
     model.WorkerHello(1, 99),
     model.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),
 ]
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda e: type(e).__name__)
-def test_events_cross_the_link_unchanged(event: model.Upward) -> None:
-    assert decode_upward(encode(event)) == event
+def test_every_event_crosses_the_link_unchanged_and_in_order() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(model.Upward))
+    assert decode_upward(encode(EVENTS)) == EVENTS
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"type":"call_ended"}', '{"type":"unheard_of"}', "[]"])
+@pytest.mark.parametrize("text", ["", "{}", '[{"type":"call_ended"}]', '[{"type":"unheard_of"}]', "[1]"])
 def test_what_is_no_message_is_refused(text: str) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_upward(text)

@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from sipagent.ari import events
 from sipagent.ari.client import BRIDGE_SUFFIX, AriClient
 from sipagent.errors import AriError, AriRefused, AriUnavailable
@@ -46,6 +48,24 @@ class ChannelHandle:
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable."""
         await self.ari.request("POST", f"channels/{self.id}/variable", {"variable": name, "value": value})
+
+    async def rtp_statistics(self) -> dict[str, float]:
+        """Asterisk's figures of this channel's RTP: every field that is a number, none where there is no such thing.
+
+        Refused with 404 from the moment the caller hangs up (the channel is gone before its last event comes),
+        so ask while the call is up: Asterisk renews the losses with its RTCP report, every 5 s.
+        """
+        try:
+            answer = await self.ari.request("GET", f"channels/{self.id}/rtp_statistics")
+        except AriRefused as error:
+            if error.status == 404:
+                return {}
+            raise
+        except msgspec.DecodeError:
+            return {}
+        if not isinstance(answer, dict):
+            return {}
+        return {name: float(value) for name, value in answer.items() if isinstance(value, int | float)}
 
     async def continue_in(self, context: str, extension: str = "s") -> None:
         """Leave the application for the dialplan."""

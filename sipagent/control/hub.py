@@ -60,18 +60,19 @@ class Hub:
                 except msgspec.DecodeError as error:
                     log.error("link_garbage", worker=number, error=str(error))
                     continue
-                match upward:
-                    case model.WorkerHello(worker=number, pid=pid) if number in self._live.workers:
-                        self._links[number] = link
-                        self._live.workers[number].pid = pid
-                    case model.WorkerHello(worker=unknown):
-                        log.error("unknown_worker", worker=unknown)
-                        return
-                    case model.WorkerState():
-                        if number:
-                            self._live.worker_state(number, upward)
-                    case _:
-                        self._live.take(upward)
+                for item in upward:
+                    match item:
+                        case model.WorkerHello(worker=number, pid=pid) if number in self._live.workers:
+                            self._links[number] = link
+                            self._live.workers[number].pid = pid
+                        case model.WorkerHello(worker=unknown):
+                            log.error("unknown_worker", worker=unknown)
+                            return
+                        case model.WorkerState():
+                            if number:
+                                self._live.worker_state(number, item)
+                        case _:
+                            self._live.take(item)
         except ConnectionClosed:
             pass
         finally:

@@ -136,7 +136,7 @@ class Live:
             case model.CallEnded():
                 call.state, call.outcome = "ended", event.outcome
                 self.ended.append(self.calls.pop(call.call_id))
-            case model.CallStarted() | model.NoInputStep() | model.RealtimeTrouble():
+            case model.CallStarted() | model.FalseBargeIn() | model.NoInputStep() | model.RealtimeTrouble():
                 pass
             case _:
                 assert_never(event)

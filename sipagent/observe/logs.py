@@ -87,6 +87,7 @@ def log_event(event: model.CallEvent) -> None:
                 duration_s=event.duration_s,
                 answered=event.answered,
                 turns=event.turns,
+                **{f"mos_{way}": leg.mos for way, leg in event.quality.items()},
                 **event.counters,
             )
         case model.CallStarted():

@@ -7,12 +7,15 @@ next slot, so that its first frame waits at most 2 ms instead of up to 20; when 
 home and waits for its place on the home grid, which gives back what the hop had taken. So it is never
 more than one frame ahead, and over a call it does not drift.
 
-Time is an argument. A late tick runs the slots it missed, at most two turns of them (two frames a
-call); beyond that the timeline moves, counted in `shifted_ms`.
+Time is an argument. A late tick runs the slots it missed, but no slot twice: what is still owed follows
+with the next ticks, so no call gets two frames at once. At most two turns are owed (two frames a call);
+beyond that the timeline moves, counted in `shifted_ms`. An empty wheel needs no ticks: `on_first` tells when
+it has something to turn again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 SLOT_MS = 2
@@ -42,6 +45,8 @@ class Wheel:
 
     def __init__(self, now: float) -> None:
         self.shifted_ms = 0
+        self.on_first: Callable[[], None] | None = None
+        """A stream is about to join an empty wheel; call `resume` and start the ticks."""
         self._epoch = now
         self._position = 0  # the next slot number to run, counted from the epoch
         self._slots: list[dict[Stream, _Seat]] = [{} for _ in range(SLOTS)]
@@ -52,6 +57,8 @@ class Wheel:
 
     def add(self, stream: Stream) -> None:
         """Start a stream in the emptiest slot, so that a tick's work stays even."""
+        if not self._seats and self.on_first:
+            self.on_first()
         ahead = min(range(SLOTS), key=lambda i: len(self._slots[(self._position + i) % SLOTS]))
         seat = self._seats[stream] = _Seat(stream, self._position + ahead)
         self._slots[seat.slot][stream] = seat
@@ -67,16 +74,24 @@ class Wheel:
             seat.hop = True
             self._move(seat, max(self._position, seat.due - SLOTS + 1) % SLOTS)
 
+    def resume(self, now: float) -> None:
+        """The empty wheel stood still until `now` (monotonic seconds); nobody missed anything."""
+        self._position = max(self._position, self._due(now))
+
+    def _due(self, now: float) -> int:
+        return int((now - self._epoch) * 1000 / SLOT_MS) + 1  # slots 0..due-1 have come
+
     def turn(self, now: float) -> None:
-        """Run every slot that is due at `now` (monotonic seconds)."""
-        due = int((now - self._epoch) * 1000 / SLOT_MS) + 1  # slots 0..due-1 have come
+        """Run the slots that are due at `now` (monotonic seconds), at most one turn of them."""
+        due = self._due(now)
         if due - self._position > CATCH_UP_SLOTS:
             skipped = due - self._position - CATCH_UP_SLOTS
             self.shifted_ms += skipped * SLOT_MS
             # The clock is set back rather than the position forward, so nobody's slot changes.
             self._epoch += skipped * SLOT_MS / 1000
             due -= skipped
-        while self._position < due:
+        end = min(due, self._position + SLOTS)
+        while self._position < end:
             position = self._position
             self._position += 1
             if slot := self._slots[position % SLOTS]:

@@ -1,47 +1,39 @@
 """One call's RTP, both ways (core: datagrams and values in, values and datagrams out; no socket, no clock).
 
-Receiving, it keeps only what is ours: the source Asterisk told us (`UNICASTRTP_LOCAL_*`), the payload
-type we asked for, each sequence number once and in order. What it drops it counts. It holds no audio:
-a packet goes on in the call that brought it.
-Sending, it numbers: sequence continuous, timestamp advanced by what was sent, marker where the caller
-of `send` says that a talkspurt starts.
+Receiving, it hears only the source that Asterisk told us (`UNICASTRTP_LOCAL_*`), which does not change
+within a call; what that sends becomes the model's timeline in `jitter`.
+Sending, it numbers: sequence continuous, timestamp advanced by what was sent or skipped, marker where the
+caller of `send` says that a talkspurt starts.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from sipagent.rtp import packet
-from sipagent.rtp.packet import PT_COMFORT_NOISE, build, parse, seq_delta
+from sipagent.audio import SAMPLE_RATE_HZ
+from sipagent.rtp.jitter import Counters, Timeline
+from sipagent.rtp.packet import build
 
-RESYNC_PACKETS = 50
-"""A jump in the sequence of more than this (one second) is a new stream, not a loss (RFC 3550, A.1)."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What came and what went. Every packet received adds to `received` or to exactly one drop."""
-
-    received: int = 0
-    malformed: int = 0
-    foreign: int = 0
-    wrong_payload_type: int = 0
-    duplicate: int = 0
-    late: int = 0
-    lost: int = 0
-    resynced: int = 0
-    sent: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """For events and logs."""
-        return {name: getattr(self, name) for name in self.__slots__}
+ORDER_BUFFER_MS = 40
+"""Two frames: what routes of unequal length and Wi-Fi's repetitions put out of order comes back within that."""
+_TICKS_A_MS = SAMPLE_RATE_HZ // 1000
 
 
 class RtpSession:
-    """Sequence, timestamps and identity of one RTP leg towards Asterisk."""
+    """Sequence, timestamps and identity of one RTP leg towards Asterisk.
 
-    def __init__(self, payload_type: int, *, ssrc: int | None = None, sequence_number: int | None = None) -> None:
+    `order_buffer_ms` is the longest that a packet waits for a missing one before it; 0 waits for none.
+    """
+
+    def __init__(
+        self,
+        payload_type: int,
+        *,
+        order_buffer_ms: int = ORDER_BUFFER_MS,
+        ssrc: int | None = None,
+        sequence_number: int | None = None,
+    ) -> None:
         self.payload_type = payload_type
         self.counters = Counters()
         self.remote: tuple[str, int] | None = None
@@ -50,57 +42,27 @@ class RtpSession:
         self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self._sequence_number = secrets.randbits(15) if sequence_number is None else sequence_number
         self._timestamp = secrets.randbits(32)
-        self._expected: int | None = None
-        self._remote_ssrc = 0
+        self._timeline = Timeline(payload_type, self.counters, order_buffer_ms)
+
+    @property
+    def jitter_ms(self) -> float:
+        """Interarrival jitter of what we receive (RFC 3550, 6.4.1)."""
+        return self._timeline.jitter_ms
 
     def latch(self, remote: tuple[str, int]) -> None:
         """Hear and address this source only."""
         self.remote = remote
 
-    def receive(self, datagram: bytes | memoryview, source: tuple[str, int]) -> bytes | None:
-        """One datagram in; the G.711 payload to pass on, or None when it was dropped (and counted)."""
-        counters = self.counters
+    def receive(self, datagram: bytes | memoryview, source: tuple[str, int], now: float) -> Sequence[bytes]:
+        """One datagram in at `now` (monotonic seconds); G.711 for the model in order, nothing when it was dropped."""
         if source != self.remote:
-            counters.foreign += 1
-            return None
-        parsed = parse(datagram)
-        if parsed is None or not parsed.payload:
-            counters.malformed += 1
-            return None
-        if parsed.payload_type != self.payload_type:
-            # Comfort noise is a pause in other words: nothing to pass on, but its number was used.
-            if parsed.payload_type == PT_COMFORT_NOISE and self._in_order(parsed):
-                counters.received += 1
-            else:
-                counters.wrong_payload_type += 1
-            return None
-        if not self._in_order(parsed):
-            return None
-        counters.received += 1
-        return parsed.payload
+            self.counters.foreign += 1
+            return ()
+        return self._timeline.take(datagram, now)
 
-    def _in_order(self, parsed: packet.RtpPacket) -> bool:
-        number, counters = parsed.sequence_number, self.counters
-        if self._expected is None or parsed.ssrc != self._remote_ssrc:
-            if self._expected is not None:
-                counters.resynced += 1
-        else:
-            ahead = seq_delta(number, self._expected)
-            if abs(ahead) > RESYNC_PACKETS:
-                counters.resynced += 1
-            elif ahead == -1:
-                counters.duplicate += 1
-                return False
-            elif ahead < 0:
-                # It was counted as lost when its successor came; now it is only late.
-                counters.late += 1
-                counters.lost = max(counters.lost - 1, 0)
-                return False
-            else:
-                counters.lost += ahead
-        self._remote_ssrc = parsed.ssrc
-        self._expected = (number + 1) & 0xFFFF
-        return True
+    def tick(self, now: float) -> Sequence[bytes]:
+        """Every 20 ms: what is due without a packet, a hole that was waited for or the silence of a pause."""
+        return self._timeline.tick(now)
 
     def send(self, payload: bytes, *, marker: bool = False) -> bytes:
         """The next packet's bytes; G.711 has one tick a byte, so the timestamp advances by its length."""
@@ -109,3 +71,7 @@ class RtpSession:
         self._timestamp = (self._timestamp + len(payload)) & 0xFFFF_FFFF
         self.counters.sent += 1
         return datagram
+
+    def skip(self, milliseconds: int) -> None:
+        """Time for which nothing was sent: only the timestamp advances (RFC 3550, 5.1)."""
+        self._timestamp = (self._timestamp + milliseconds * _TICKS_A_MS) & 0xFFFF_FFFF

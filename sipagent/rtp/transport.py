@@ -107,16 +107,23 @@ class PortBlock:
 
 
 class PacerTimer:
-    """Turns a wheel every 2 ms from a timerfd, idle or not: an idle turn costs a few microseconds."""
+    """Turns a wheel every 2 ms from a timerfd, for as long as there is anything on it."""
 
     def __init__(self, wheel: Wheel, loop: asyncio.AbstractEventLoop) -> None:
         self._wheel, self._loop = wheel, loop
-        self._fd = _timerfd(SLOT_MS)
+        self._fd = _timerfd()
+        wheel.on_first = self._start
         loop.add_reader(self._fd, self._tick)
+
+    def _start(self) -> None:
+        self._wheel.resume(self._loop.time())
+        _set_timer(self._fd, SLOT_MS)
 
     def _tick(self) -> None:
         os.read(self._fd, 8)
         self._wheel.turn(self._loop.time())
+        if not len(self._wheel):
+            _set_timer(self._fd, 0)  # an idle worker costs nothing
 
     def close(self) -> None:
         """Stop; twice is fine."""
@@ -124,20 +131,25 @@ class PacerTimer:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+            self._wheel.on_first = None
 
 
 _CLOCK_MONOTONIC = 1
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _timerfd(period_ms: int) -> int:
-    """A periodic timerfd(2); the `os` module has it from Python 3.13, glibc always."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd: int = libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_FLAGS)
+def _timerfd() -> int:
+    """A timerfd(2) at rest; the `os` module has it from Python 3.13, glibc always."""
+    fd: int = _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_FLAGS)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create")
+    return fd
+
+
+def _set_timer(fd: int, period_ms: int) -> None:
+    """Tick every `period_ms` from now on; 0 stops it."""
     nanoseconds = period_ms * 1_000_000
     spec = struct.pack("qqqq", 0, nanoseconds, 0, nanoseconds)  # struct itimerspec: interval, first
-    if libc.timerfd_settime(fd, 0, spec, None) < 0:
+    if _libc.timerfd_settime(fd, 0, spec, None) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")
-    return fd

@@ -10,7 +10,7 @@ way: one typed decode and one base64 decode.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pybase64
@@ -161,18 +161,23 @@ ServerEvent = (
 )
 
 
+MAX_ID_CHARS = 256
+"""Ids are remembered; xAI's are 36 characters. An event with a longer one is garbage."""
+_Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
+
+
 class _Wire(msgspec.Struct):
     """Every field we ever read, flat. Nested objects stay as they came until their event needs them."""
 
     type: str
-    item_id: str | None = None
-    response_id: str | None = None
+    item_id: _Id | None = None
+    response_id: _Id | None = None
     delta: str | None = None
     audio_duration_ms: float | None = None
     audio_start_ms: float | None = None  # read by nobody, but of a wrong type it shows a garbled event
     transcript: str | None = None
     status: str | None = None
-    call_id: str | None = None
+    call_id: _Id | None = None
     name: str | None = None
     arguments: str | None = None
     session: Any = None
@@ -227,7 +232,7 @@ def _read(wire: _Wire) -> ServerEvent:
         case "conversation.item.input_audio_transcription.completed":
             return InputTranscript(item_id, wire.transcript or "", final=wire.status in {None, "completed"})
         case "response.created":
-            return ResponseCreated(_text(_dict(wire.response), "id") or response_id)
+            return ResponseCreated(_text(_dict(wire.response), "id")[:MAX_ID_CHARS] or response_id)
         case "response.output_audio.done" | "response.audio.done":
             return AudioDone(response_id, item_id)
         case "response.output_audio_transcript.delta" | "response.audio_transcript.delta":
@@ -238,12 +243,14 @@ def _read(wire: _Wire) -> ServerEvent:
             return FunctionCall(response_id, wire.call_id or "", wire.name or "", wire.arguments or "")
         case "response.output_item.done" if _dict(wire.item).get("type") == "function_call":
             item = _dict(wire.item)
-            return FunctionCall(response_id, _text(item, "call_id"), _text(item, "name"), _text(item, "arguments"))
+            return FunctionCall(
+                response_id, _text(item, "call_id")[:MAX_ID_CHARS], _text(item, "name"), _text(item, "arguments")
+            )
         case "response.done" | "response.cancelled":
             response, usage = _dict(wire.response), _dict(wire.usage)
             seconds = usage.get("output_audio_seconds")
             return ResponseDone(
-                _text(response, "id") or response_id,
+                _text(response, "id")[:MAX_ID_CHARS] or response_id,
                 _text(response, "status"),
                 float(seconds) if isinstance(seconds, int | float) else 0.0,
             )

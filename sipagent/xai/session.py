@@ -29,6 +29,10 @@ from sipagent.xai import events as wire
 BACKLOG_MS = 3000
 """Caller audio kept while the session opens, so that first words are not lost; older audio is dropped."""
 MAX_COUNTS = 64
+MAX_TEXT_CHARS = 100_000
+"""Of one answer, all its items together; the longest is an hour of talk. A server that sends more is cut."""
+MAX_CALLS = 64
+"""Function calls of one response; and as many ids are remembered against repetition."""
 DEAD_KEPT = 32
 """Responses remembered as spoken over; deltas trail their interruption by one or two responses at most."""
 ACK_TIMEOUT_S = 2.5
@@ -167,6 +171,7 @@ class _Answer:
 
     response_id: str = ""
     texts: dict[str, str] = field(default_factory=dict)
+    chars: int = 0
 
 
 class RealtimeSession:
@@ -183,7 +188,7 @@ class RealtimeSession:
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG_MS // PTIME_MS)
         self._answer = _Answer()
         self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
-        self._calls_seen: set[str] = set()
+        self._calls_seen: deque[str] = deque(maxlen=MAX_CALLS)
         self._calls: list[wire.FunctionCall] = []
         self._converter: _PcmToLaw | None = None
         self._format_judged = False
@@ -208,9 +213,17 @@ class RealtimeSession:
         """Let the server speak a text word for word."""
         self._outbox.append(wire.force_message(text))
 
-    def truncate(self, item_id: str, played_ms: int) -> None:
-        """Tell the server how much of an item the caller heard; never waited for."""
+    def interrupt(self, item_id: str, played_ms: int) -> None:
+        """The caller spoke over this item and heard so much of it; the rest must not be heard.
+
+        The server is told for its memory's sake; whether it listens is not known (section 5.3).
+        """
+        self._bury_answer()
         self._outbox.append(wire.truncate(item_id, played_ms))
+
+    def respond(self) -> None:
+        """Ask for an answer that the server does not think of itself."""
+        self._outbox.append(wire.response_create())
 
     def answer_function_calls(self, outputs: Mapping[str, str]) -> None:
         """Results by `call_id`, then the one `response.create` that lets the model go on (section 4)."""
@@ -367,19 +380,28 @@ class RealtimeSession:
         return [*out, AgentAudioDone(event.item_id)]
 
     def _on_output_transcript(self, event: wire.OutputTranscript) -> list[SessionEvent]:
+        answer = self._answer
+        answer.chars += len(event.text) + len(event.item_id)
+        if answer.chars > MAX_TEXT_CHARS:
+            self.counts["text_dropped"] += 1
+            return []
         if event.final:
-            text = event.text or self._answer.texts.get(event.item_id, "")
-            self._answer.texts.pop(event.item_id, None)
+            text = event.text or answer.texts.get(event.item_id, "")
+            answer.texts.pop(event.item_id, None)
         else:
-            text = self._answer.texts.get(event.item_id, "") + event.text
-            self._answer.texts[event.item_id] = text
+            text = answer.texts.get(event.item_id, "") + event.text
+            answer.texts[event.item_id] = text
         return [AgentTranscript(event.item_id, text, event.final)]
 
     def _on_function_call(self, event: wire.FunctionCall) -> None:
         """Collected to the end of the response; an output sent earlier can be refused (section 4)."""
-        if event.call_id and event.call_id not in self._calls_seen:
-            self._calls_seen.add(event.call_id)
+        if not event.call_id or event.call_id in self._calls_seen:
+            return
+        self._calls_seen.append(event.call_id)
+        if len(self._calls) < MAX_CALLS and len(event.arguments) <= MAX_TEXT_CHARS:
             self._calls.append(event)
+        else:
+            self.counts["function_calls_dropped"] += 1
 
     def _on_error(self, event: wire.ServerError) -> list[SessionEvent]:
         detail = f"{event.kind} {event.code}: {event.message}".strip()

@@ -61,10 +61,10 @@ async def test_garbage_and_strangers_do_no_harm(tmp_path: Path) -> None:
     hub = Hub(tmp_path / "c.sock", live)
     await hub.start()
     async with unix_connect(str(tmp_path / "c.sock")) as stranger:
-        await stranger.send(encode(model.WorkerHello(7, 1)))
+        await stranger.send(encode([model.WorkerHello(7, 1)]))
         await stranger.wait_closed()
     async with unix_connect(str(tmp_path / "c.sock")) as socket:
-        for text in ("garbage", "{}", b"\xff", encode(model.WorkerHello(1, 5)), encode(state(0))):
+        for text in ("garbage", "{}", b"\xff", encode([model.WorkerHello(1, 5)]), encode([state(0)])):
             await socket.send(text)
         await until(lambda: live.workers[1].ready, "the good messages among the bad")
     assert (tmp_path / "c.sock").stat().st_mode & 0o77 == 0

@@ -1,6 +1,7 @@
 """Talks: what a caller says is recognised and answered; many at once; silence, length and orders end calls."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,36 @@ async def test_without_a_worker_the_caller_hears_asterisk_say_sorry(rig: MakeRig
         spoken_ms = 20 * len(phone.media.voiced_in)
     assert end.status == 503
     assert spoken_ms > 1000
+
+
+async def test_a_call_leaves_nothing_for_the_garbage_collector(rig: MakeRig) -> None:
+    """A worker never collects while calls are up, so a cycle a call would grow for a day."""
+    node = await rig(StandinConfig(mode=Mode.DETERMINISTIC, think_ms=50, answer_ms=400))
+    garbage: list[object] = []
+    for number in range(2):  # the first call imports, caches and warms up
+        gc.collect()
+        gc.disable()
+        try:
+            async with node.phone() as phone:
+                await phone.dial("100")
+                assert await phone.wait_answered()
+                await phone.hear_agent_start()
+                await phone.wait_quiet(300)
+                await phone.say(pattern(Law.ULAW, 50, 0, 4000))
+                await phone.hear_agent_start()
+                await phone.hang_up()
+            await node.ended(number + 1)
+            await node.nothing_left()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            garbage = [item for item in gc.garbage if is_of_a_call(item)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert garbage == []
+
+
+def is_of_a_call(item: object) -> bool:
+    module = type(item).__module__
+    return module.startswith("sipagent.") and not module.startswith(("sipagent.standin", "sipagent.phone"))

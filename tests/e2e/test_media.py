@@ -14,6 +14,7 @@ from sipagent.standin.config import Burst, Mode, StandinConfig
 from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -124,10 +125,12 @@ async def test_first_words_are_not_lost_while_the_session_opens(rig: MakeRig, fa
         await phone.dial("100")
         assert await phone.wait_answered()
         await phone.say(caller)
-        await phone.hear_agent_start()
+        await until(
+            lambda: bool(node.standin.sessions) and caller in node.standin.sessions[-1].record.caller_audio,
+            "the model to hear it",
+        )
         await phone.hang_up()
     await node.ended()
-    assert caller in node.standin.sessions[-1].record.caller_audio
 
 
 async def test_pcm_instead_of_g711_is_heard_all_the_same(rig: MakeRig) -> None:

@@ -87,16 +87,44 @@ def test_over_a_call_the_timeline_does_not_drift(spurts: list[tuple[int, int]]) 
         assert -SLOTS < tick - (stream.sent[0] + number * SLOTS) <= 0
 
 
-def test_a_late_tick_catches_up_two_frames_and_then_moves_the_timeline() -> None:
+def test_a_late_tick_sends_once_catches_up_two_frames_and_then_moves_the_timeline() -> None:
     clock = Clock()
     clock.wheel.add(stream := Stream(clock))
     clock.run(SLOTS)
     clock.tick += 100 - 1  # a stall of 200 ms
     clock.run(1)
+    assert len(stream.sent) == 2
+    clock.run(1)
     assert len(stream.sent) == 1 + CATCH_UP_SLOTS // SLOTS
     assert clock.wheel.shifted_ms == 200 - CATCH_UP_SLOTS * SLOT_MS
     clock.run(SLOTS * 5)
     assert gaps(stream.sent)[-4:] == [SLOTS] * 4
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.lists(st.booleans(), min_size=60, max_size=60))
+def test_whatever_the_stalls_no_tick_sends_twice_for_one_call(steps: list[int], talks: list[bool]) -> None:
+    clock = Clock()
+    streams = [Stream(clock) for _ in range(7)]
+    for stream in streams:
+        clock.wheel.add(stream)
+    for step, talk in zip(steps, talks, strict=False):
+        clock.tick += step - 1
+        if talk:
+            streams[step % 7].frames += 3
+            clock.wheel.talk(streams[step % 7])
+        clock.run(1)
+    for stream in streams:
+        assert len(set(stream.sent)) == len(stream.sent)
+
+
+def test_an_empty_wheel_may_stand_still() -> None:
+    clock = Clock()
+    clock.wheel.on_first = lambda: clock.wheel.resume(clock.tick * SLOT_MS / 1000)
+    clock.tick = 5000
+    clock.wheel.add(stream := Stream(clock))
+    clock.run(SLOTS * 3)
+    assert clock.wheel.shifted_ms == 0
+    assert len(stream.sent) == 3
 
 
 def test_a_removed_stream_is_asked_no_more() -> None:

@@ -1,12 +1,18 @@
 """The realtime socket against real servers: the stand-in over TLS, and servers that are none."""
 
 import asyncio
+import contextlib
+import re
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Self
 
 import pytest
 import trustme
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.utils import accept_key
 
 from sipagent.audio import Law
 from sipagent.errors import RealtimeError, RealtimeLost, RealtimeRefused
@@ -15,7 +21,7 @@ from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
 from sipagent.standin.server import StandinServer
 from sipagent.xai import session as xai
-from sipagent.xai.client import MAX_BACKLOG_BYTES, RealtimeClient, connect, endpoint_url
+from sipagent.xai.client import MAX_WAITING, RealtimeClient, connect, endpoint_url
 from sipagent.xai.session import RealtimeSession, SessionConfig
 from tests.waiting import until
 
@@ -41,11 +47,17 @@ def deterministic(*faults: str) -> StandinConfig:
     return StandinConfig(mode=Mode.DETERMINISTIC, think_ms=50, answer_ms=200, faults=parse_faults(faults))
 
 
-async def test_a_turn_over_tls_with_a_verified_certificate() -> None:
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's side and the side of a client that trusts it."""
     authority = trustme.CA()
     server_side, client_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server_side)
     authority.configure_trust(client_side)
+    return server_side, client_side
+
+
+async def test_a_turn_over_tls_with_a_verified_certificate() -> None:
+    server_side, client_side = tls()
     async with StandinServer(deterministic(), ssl_context=server_side) as server:
         caller = Caller()
         client = await caller.connect(server.url, client_side)
@@ -136,21 +148,70 @@ async def test_a_drop_is_told_once_and_sending_goes_on_harmlessly() -> None:
         await client.aclose()
 
 
-async def test_a_peer_that_stops_reading_costs_bounded_memory_and_is_counted() -> None:
-    async with StandinServer(deterministic("freeze@0.05")) as server:
+class Deaf:
+    """A server in a thread that upgrades, opens the session, and then reads nothing until `listen` is set.
+
+    Blocking sockets, since the point is what the two kernels and the sender hold: an event loop would read ahead.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self.listen = threading.Event()
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listen.set()
+        self._thread.join()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listening.accept()
+        connection.settimeout(10)
+        if self._context:
+            connection = self._context.wrap_socket(connection, server_side=True)
+        with connection:
+            key = re.search(rb"Sec-WebSocket-Key: (\S+)", connection.recv(4096))
+            assert key
+            accept = accept_key(key[1].decode()).encode()
+            upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            connection.sendall(upgrade + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+            for kind in (b"session.created", b"session.updated"):
+                text = b'{"type":"%s","session":{}}' % kind
+                connection.sendall(bytes([0x81, len(text)]) + text)
+            self.listen.wait(30)
+            with contextlib.suppress(OSError):  # also when the test fails and nobody closes
+                while connection.recv(65536):
+                    pass
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_to_a_peer_that_stops_reading_little_audio_waits_and_the_oldest_is_dropped(secure: bool) -> None:
+    server_side, client_side = tls() if secure else (None, None)
+    with Deaf(server_side) as server:
         caller = Caller()
-        client = await caller.connect(server.url)
+        client = await caller.connect(f"{'wss' if secure else 'ws'}://127.0.0.1:{server.port}/", client_side)
         await until(lambda: bool(caller.of(xai.Ready)), "the session")
-
-        async def pushed() -> bool:
-            for _ in range(2000):
-                client.append_audio(FRAME)
+        sent = 0
+        while client.dropped_frames < 100:
+            client.append_audio(FRAME)
+            sent += 1
             await asyncio.sleep(0)
-            return client.dropped_frames > 0
+        assert len(client._waiting) == MAX_WAITING
+        assert sent - client.dropped_frames - MAX_WAITING < 50  # the far kernel's buffer among them
+        server.listen.set()
 
-        await until(pushed, "the kernel's buffers to fill")
-        assert client._transport is not None
-        assert client._transport.get_write_buffer_size() <= MAX_BACKLOG_BYTES + 300
+        def caught_up() -> bool:
+            client.append_audio(FRAME)
+            return not client._waiting
+
+        await until(caught_up, "what waited to leave with the frames that follow")
         await client.aclose()
 
 

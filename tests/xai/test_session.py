@@ -202,6 +202,49 @@ def test_audio_of_no_known_format_ends_the_session() -> None:
     assert type(next(iter(server.audio("r", b"x" * 2000, ms=100)))) is xai.Fatal
 
 
+def test_an_interruption_of_ours_kills_the_rest_and_tells_what_was_heard() -> None:
+    server = ready()
+    server.respond("r")
+    assert server.audio("r")
+    server.session.interrupt("i", 340)
+    assert server.audio("r") == []
+    (truncated,) = server.heard()
+    assert (truncated["type"], truncated["item_id"], truncated["audio_end_ms"]) == (
+        "conversation.item.truncate",
+        "i",
+        340,
+    )
+    server.respond("next")
+    assert server.audio("next")
+
+
+def test_the_model_can_be_asked_to_go_on() -> None:
+    server = ready()
+    server.session.respond()
+    assert [message["type"] for message in server.heard()] == ["response.create"]
+
+
+def test_a_server_that_talks_without_end_does_not_fill_memory() -> None:
+    server = ready()
+    server.respond("r")
+    for n in range(60):
+        server.say("response.output_audio_transcript.delta", response_id="r", item_id=f"i{n}", delta="x" * 3000)
+        server.say(
+            "response.function_call_arguments.done", response_id="r", call_id=f"c{n}", name="f", arguments="x" * 200_000
+        )
+        server.audio(f"unknown{n}", bytes(8000))
+    kept = sum(map(len, server.session._answer.texts.values()))
+    assert kept <= xai.MAX_TEXT_CHARS
+    assert server.session._calls == []
+    counts = server.session.counts
+    assert counts["text_dropped"] == 60 - xai.MAX_TEXT_CHARS // 3002
+    assert (counts["function_calls_dropped"], counts["unannounced_deltas"]) == (60, 60)
+    server.say("response.created", response={"id": "y" * 1_000_000})
+    assert len(server.session._answer.response_id) == wire.MAX_ID_CHARS
+    server.say("response.output_audio.done", response_id="z" * 1_000_000, item_id="i")
+    assert counts["garbage"] == 1
+
+
 def test_transcripts_grow_and_are_replaced() -> None:
     server = ready()
     server.respond("r")

@@ -1,0 +1,62 @@
+"""What keeps a worker's loop undisturbed: its place on the machine, and a garbage collector that waits.
+
+With other work on the same cores a worker at normal priority was seen to send 13 ms late at half a core's
+load; with priority, 0.3 ms. And a full collection stops the loop for 9 to 46 ms: so what stands at the start
+is frozen, calls are built without reference cycles, and what libraries leave behind is collected when no
+call is up (or when there is so much of it that it must be).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+
+import structlog
+
+from sipagent.config import WorkerSettings
+
+log = structlog.get_logger()
+
+MAX_NEW_OBJECTS = 500_000
+"""Containers born since the last collection: some 60 MB. Then even a busy worker collects."""
+
+
+def settle(settings: WorkerSettings, number: int) -> None:
+    """Put this process where the operator wants worker `number` (from 1); what is not permitted is only told."""
+    if settings.cpus:
+        cpu = settings.cpus[(number - 1) % len(settings.cpus)]
+        _attempt("cpus", lambda: os.sched_setaffinity(0, {cpu}), f"is there a core {cpu}? `nproc` tells how many")
+    if settings.nice:
+        _attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, settings.nice), _NEEDS)
+    if settings.realtime_priority:
+        # What a worker starts (nothing today) must not inherit it.
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        _attempt(
+            "realtime_priority",
+            lambda: os.sched_setscheduler(0, policy, os.sched_param(settings.realtime_priority)),
+            _NEEDS,
+        )
+
+
+_NEEDS = "needs CAP_SYS_NICE: systemd gives it with AmbientCapabilities=CAP_SYS_NICE, docker with cap_add: [SYS_NICE]"
+
+
+def _attempt(key: str, act: Callable[[], object], mend: str) -> None:
+    try:
+        act()
+    except (OSError, ValueError) as error:
+        log.warning("tuning_refused", key=f"worker.{key}", error=str(error), mend=mend)
+
+
+def freeze() -> None:
+    """What stands now stands for good; from here on nothing is collected by itself."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def between_calls(calls: int) -> None:
+    """A call has ended and `calls` are still up: the moment to collect, if there is one."""
+    if calls == 0 or gc.get_count()[0] > MAX_NEW_OBJECTS:
+        gc.collect()
