@@ -1,7 +1,7 @@
 # make run    a node on this machine, and one call to it        (ARGS=--no-demo skips the call)
 # make test   everything, with the real Asterisk and real SIP clients
 # make lint   ruff, mypy --strict, import-linter
-# make bench  what the bench holds so far
+# make bench  what a packet costs, and the worker under load (needs cc and OpenSSL's headers)
 # make lock   resolve requirements.lock anew from pyproject.toml
 # make compose-test   the containers, built and called for real
 # make clean  remove what the above made here

@@ -1,1 +1,1 @@
-"""Benchmarks: what the parts of the audio path cost. `make bench`."""
+"""Benchmarks: figures, never tests. `python -m bench --help`."""

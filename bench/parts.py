@@ -1,8 +1,7 @@
 """What one packet costs in each part of the hot path, in nanoseconds of CPU.
 
-The bench holds the parts so far; capacity (calls per core), whole calls and churn come with the media
-issue. Each figure is the best and the median of several rounds, so that other work on the machine shows
-as a wide spread instead of as a result.
+No socket, no loop: what the worker's own code adds, and where. Each figure is the best and the median of
+several rounds, so that other work on the machine shows as a wide spread instead of as a result.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from statistics import median
 
 from sipagent.audio import SILENCE_FRAME, Law, rms
+from sipagent.barge_in import BargeIn
+from sipagent.config import BargeInSettings
 from sipagent.media import MediaBridge, PlayoutQueue
 from sipagent.rtp import packet
 from sipagent.rtp.pacer import SLOT_MS, Wheel
@@ -47,9 +48,13 @@ class _NullSocket:
         pass
 
 
+def _bridge(wheel: Wheel) -> MediaBridge:
+    return MediaBridge(Law.ULAW, RtpSession(0), wheel, BargeIn(Law.ULAW, BargeInSettings()), lambda: 0.0)
+
+
 def _uplink() -> Callable[[], object]:
     """One caller frame: datagram in, message for the model out (no sockets)."""
-    media = MediaBridge(Law.ULAW, RtpSession(0), Wheel(0.0), lambda: 0.0)
+    media = _bridge(Wheel(0.0))
     media.rtp.latch(REMOTE)
     session = RealtimeSession(SessionConfig(Law.ULAW, "", "", ""))
     session.receive('{"type":"session.created","session":{}}', 0.0)
@@ -67,7 +72,7 @@ def _uplink() -> Callable[[], object]:
 def _downlink() -> Callable[[], object]:
     """One 20 ms turn of a wheel with one talking stream (no socket)."""
     wheel = Wheel(0.0)
-    media = MediaBridge(Law.ULAW, RtpSession(0), wheel, lambda: 0.0)
+    media = _bridge(wheel)
     media.start(_NullSocket(), REMOTE)  # type: ignore[arg-type]
     media.queue = PlayoutQueue(Law.ULAW)
     turns = iter(range(1 << 62))
@@ -99,7 +104,3 @@ def main() -> None:
         count, _ = timeit.Timer(step).autorange()
         rounds = [1e9 * t / count for t in timeit.repeat(step, number=count, repeat=ROUNDS)]
         print(f"  {name:<44} {min(rounds):>8.0f} {median(rounds):>8.0f}")
-
-
-if __name__ == "__main__":
-    main()

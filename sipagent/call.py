@@ -103,7 +103,7 @@ class Call:
         self._rtp = RtpSession(self.law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
         self._agent = house.settings.agent_for(self.called)
         barge_in = BargeIn(self.law, self._agent[1].barge_in if self._agent else BargeInSettings(enabled=False))
-        self._media = MediaBridge(self.law, self._rtp, house.wheel, barge_in, self._loop.time)
+        self._media = MediaBridge(self.law, self._rtp, house.wheel, barge_in, time.monotonic)
         self._emit = functools.partial(_emit, house.emit, self.id)
         self._talk = Talk(self.law, self._media, house.prompts, house.settings.call.apology, self._emit)
         self._quality: dict[str, model.LegQuality] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 import structlog
@@ -157,7 +158,7 @@ class Talk:
         """Acts within the loop step that read the event."""
         match event:
             case xai.AgentAudio():
-                self._turn.audio(self._loop.time())
+                self._turn.audio(time.monotonic())
                 self._media.play(event.item_id, event.audio)
             case xai.AgentAudioDone():
                 self._media.play_end(event.item_id)
@@ -166,7 +167,7 @@ class Talk:
                 self._barge_in("model")
                 self._note(NoInput.caller_speaks)
             case xai_events.SpeechStopped():
-                self._turn.speech_stopped(self._loop.time())
+                self._turn.speech_stopped(time.monotonic())
                 self._note(NoInput.caller_pauses, self._loop.time())
             case xai_events.InputTranscript():
                 self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
@@ -229,7 +230,7 @@ class Talk:
         """The model still believes that it was heard out, and would wait for the caller for ever."""
         self._nudge = None
         voiced_at = self._media.barge_in.voiced_at
-        if voiced_at is not None and self._loop.time() - voiced_at < MODEL_WORD_S:
+        if voiced_at is not None and time.monotonic() - voiced_at < MODEL_WORD_S:
             self._nudge = self._loop.call_at(voiced_at + MODEL_WORD_S, self._after_cut)
         elif self.client and not self._media.talking:
             self._emit(

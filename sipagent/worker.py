@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
+import time
 from collections.abc import Callable
 
 import structlog
@@ -58,7 +59,7 @@ class Worker:
             on_call=self._on_call,
             on_orphan=self._on_orphan,
         )
-        self.pacer_wheel = wheel = Wheel(loop.time())
+        self.pacer_wheel = wheel = Wheel(time.monotonic())
         self._timer = PacerTimer(wheel, loop)
         self.house = House(
             settings=settings,

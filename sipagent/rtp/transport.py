@@ -13,6 +13,7 @@ import ctypes
 import os
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -22,8 +23,6 @@ from sipagent.rtp.pacer import SLOT_MS, Wheel
 REST_S = 5.0
 """How long a port stays unused after a call; Asterisk's own tail is milliseconds."""
 BUFFER_BYTES = 2048
-MAX_PACKETS_A_WAKE = 64
-"""A flood on one port gives way to the other calls after this many datagrams."""
 SOCKET_BUFFER_BYTES = 1 << 18
 
 OnDatagram = Callable[[memoryview, tuple[str, int]], None]
@@ -46,16 +45,17 @@ class RtpSocket:
         loop.add_reader(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
-        sock, on_datagram = self._sock, self._on_datagram
+        # One packet a wake: the loop asks again at once if there is more, the other calls first. To read on until
+        # nothing is left would cost a failed read and an exception for each of the usual single packets.
         try:
-            for _ in range(MAX_PACKETS_A_WAKE):
-                size, source = sock.recvfrom_into(_buffer)
-                on_datagram(_view[:size], source)
+            size, source = self._sock.recvfrom_into(_buffer)
         except BlockingIOError:
-            pass
+            return
         except OSError:
             # An ICMP "port unreachable" for something we sent earlier; the next read is good again.
             self.send_errors += 1
+            return
+        self._on_datagram(_view[:size], source)
 
     def send(self, datagram: bytes, remote: tuple[str, int]) -> None:
         """Send now or drop and count: a full socket buffer is no reason to wait in the pacer."""
@@ -107,7 +107,11 @@ class PortBlock:
 
 
 class PacerTimer:
-    """Turns a wheel every 2 ms from a timerfd, for as long as there is anything on it."""
+    """Turns a wheel every 2 ms from a timerfd, for as long as there is anything on it.
+
+    By `time.monotonic`, which is the wheel's epoch too: uvloop's own clock counts whole milliseconds, and slots of
+    two of them were then taken too early or too late by the luck of the start.
+    """
 
     def __init__(self, wheel: Wheel, loop: asyncio.AbstractEventLoop) -> None:
         self._wheel, self._loop = wheel, loop
@@ -116,12 +120,12 @@ class PacerTimer:
         loop.add_reader(self._fd, self._tick)
 
     def _start(self) -> None:
-        self._wheel.resume(self._loop.time())
+        self._wheel.resume(time.monotonic())
         _set_timer(self._fd, SLOT_MS)
 
     def _tick(self) -> None:
         os.read(self._fd, 8)
-        self._wheel.turn(self._loop.time())
+        self._wheel.turn(time.monotonic())
         if not len(self._wheel):
             _set_timer(self._fd, 0)  # an idle worker costs nothing
 

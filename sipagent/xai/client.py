@@ -96,7 +96,8 @@ class RealtimeClient(asyncio.Protocol):
 
     def _send(self, message: bytes) -> None:
         self._protocol.send_text(message)
-        self._write()
+        if self._transport:
+            self._transport.writelines(self._protocol.data_to_send())
 
     def _unsent_bytes(self) -> int:
         """What the kernel holds and the network has not taken (SIOCOUTQNSD; 0.3 us).

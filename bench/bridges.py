@@ -1,0 +1,181 @@
+"""The bridges that can be measured, each started as its own process and told of its calls in its own way.
+
+The worker is the real one, unmodified, with its configuration in a temporary folder; its calls come over ARI from
+`bench/switch.py`. It has no control process: its link tries now and then to find one. The floor and the naive
+bridge listen at a port for each call from the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import build
+from bench.processes import process
+from bench.results import Case
+from bench.switch import Switch
+from sipagent.config import CallSettings
+from sipagent.control.supervisor import worker_command
+from sipagent.errors import ToolError
+from sipagent.flow import prompts
+
+START_TIMEOUT_S = 20.0
+HANG_UP_TIMEOUT_S = 20.0
+_PORTS = (20000, 32700)
+"""Below the kernel's own choice and above Asterisk's default block, which the worker must not overlap."""
+
+OnMedia = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that is up, without calls."""
+
+    process: asyncio.subprocess.Process
+    ring: Callable[[int], Awaitable[None]]
+    """Bring up call I; its RTP port is told by `on_media`."""
+    hang_up: Callable[[], Awaitable[None]]
+    """End every call; returns when the bridge has cleared up."""
+    log: Path
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    def complaints(self) -> dict[str, int]:
+        """Warnings and errors of its log, calls that did not end well, questions the switch could not answer."""
+        found = Counter(self.refused)
+        for line in self.log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if entry.get("level") in {"warning", "error", "critical"}:
+                    found[f"{entry['level']} {entry.get('event')} {entry.get('what', '')}".rstrip()] += 1
+                elif entry.get("event") == "call_ended" and entry.get("reason") != "caller_hangup":
+                    found[f"call ended: {entry.get('reason')}"] += 1
+                continue
+            if line.strip() and line != "ready":
+                found[line[:80]] += 1
+        return dict(found)
+
+
+@contextlib.asynccontextmanager
+async def start(
+    case: Case, core: int, folder: Path, model_port: int, caller_ports: Sequence[int], on_media: OnMedia
+) -> AsyncIterator[Bridge]:
+    """The case's bridge, until the end of the block."""
+    first_port = _free_block(case.calls)
+    url = f"{case.wire}://127.0.0.1:{model_port}/v1/realtime"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("SIPAGENT_", "XAI_"))}
+    env |= {"SSL_CERT_FILE": str(build.certificate()[0])} if case.tls else {}
+    log = folder / "bridge.log"
+    async with AsyncExitStack() as stack:
+        if case.bridge == "worker":
+            switch = await stack.enter_async_context(Switch(caller_ports, on_media))
+            config = await _worker_config(folder, case.calls, first_port, url, switch.port)
+            command = worker_command(["--config", str(config)], 1)
+            started = await stack.enter_async_context(process(command, core, env=env, log=log))
+            await _until(switch.connected.is_set, started, log)
+            yield Bridge(started, switch.ring, lambda: switch.hang_up_all(HANG_UP_TIMEOUT_S), log, switch.refused)
+            return
+        if case.bridge == "floor":
+            command = [str(build.program("floor")), "--calls", str(case.calls), "--first-port", str(first_port)]
+            command += ["--model-port", str(model_port), *(["--tls"] if case.tls else [])]
+            command += ["--sabotage", case.sabotage] if case.sabotage else []
+        else:
+            command = [sys.executable, str(build.HERE / "naive.py"), url, str(first_port), str(case.calls)]
+        started = await stack.enter_async_context(process(command, core, env=env, log=log))
+        await _until(lambda: "ready" in log.read_text(), started, log)
+
+        async def ring(call: int) -> None:
+            on_media(call, first_port + 2 * call)
+
+        async def nothing() -> None: ...
+
+        yield Bridge(started, ring, nothing, log)
+
+
+async def _until(condition: Callable[[], bool], started: asyncio.subprocess.Process, log: Path) -> None:
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not condition():
+                if started.returncode is not None:
+                    raise ToolError(f"the bridge ended with status {started.returncode}: {tail(log)}")
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise ToolError(f"the bridge was not ready in {START_TIMEOUT_S:g} s: {tail(log)}") from None
+
+
+def tail(log: Path) -> str:
+    """The last words of a bridge."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+
+
+# --- the worker's surroundings
+
+
+class _Hum:
+    """A voice for prompts that nobody will hear."""
+
+    name = "bench:hum"
+
+    async def speak(self, text: str) -> bytes:
+        """PCM at 8000 Hz."""
+        del text
+        return b"\x00\x01" * 160
+
+
+async def _worker_config(folder: Path, calls: int, first_port: int, url: str, ari_port: int) -> Path:
+    spoken = folder / "prompts"
+    call = CallSettings()
+    await prompts.render(spoken, (call.apology, call.one_moment), _Hum())
+    prompts.use_voice(spoken, _Hum.name)
+    file = folder / "sipagent.toml"
+    # Even ports only, so two a call; none is needed twice.
+    file.write_text(
+        f"""
+run_dir = "{folder}"
+[asterisk]
+http_port = {ari_port}
+password = "bench"
+[realtime]
+url = "{url}"
+api_key = "bench"
+[media]
+ports = [{first_port}, {first_port + 2 * calls + 1}]
+[agents.bench]
+instructions = "Be brief."
+greeting = ""
+no_input_s = 120
+[numbers]
+"*" = "bench"
+[log]
+format = "json"
+"""
+    )
+    return file
+
+
+def _free_block(calls: int) -> int:
+    """The first of 2 N UDP ports that nobody holds now, chosen at random so that two runs do not meet."""
+    low, high = _PORTS
+    for _ in range(50):
+        first = random.randrange(low, high - 2 * calls, 2)  # noqa: S311 - no secret
+        if all(_is_free(port) for port in range(first, first + 2 * calls, 2)):
+            return first
+    raise ToolError(f"no free block of {2 * calls} UDP ports in {low}-{high}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
