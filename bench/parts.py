@@ -44,7 +44,10 @@ DELTA = json.dumps(
 
 
 class _NullSocket:
-    def send(self, datagram: bytes, remote: tuple[str, int]) -> None:
+    def connect(self, remote: tuple[str, int]) -> None:
+        pass
+
+    def send(self, datagram: bytes) -> None:
         pass
 
 

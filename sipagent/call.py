@@ -135,8 +135,8 @@ class Call:
             # Only the clearing up failed; the outcome stands, and a resync or Asterisk's own end does the rest.
             log.warning("call_cleanup_failed", error=str(error))
         finally:
-            self._report(outcome)
             self._media.stop()
+            self._report(outcome)
             self._talk.close()
         return outcome
 

@@ -145,12 +145,15 @@ class MediaBridge:
         """Send silence at once, so that Asterisk's strict RTP locks on to us, then a frame every 20 ms."""
         self._socket = socket
         self.rtp.latch(remote)
+        socket.connect(remote)
         self.send_frame()
         self._wheel.add(self)
 
     def stop(self) -> None:
         """Nothing more is sent or told; twice is fine. Lets go of everybody, so that nothing is left to collect."""
         self._wheel.remove(self)
+        if self._socket is not None:
+            self.rtp.counters.foreign += self._socket.foreign
         self._socket = self.to_model = None
         self.on_talk = self.on_quiet = self.on_cut = self.on_resume = None
 
@@ -201,8 +204,8 @@ class MediaBridge:
 
     def send_frame(self) -> bool:
         """From the wheel, once a turn: a frame of speech (True) or of silence (False)."""
-        socket, remote = self._socket, self.rtp.remote
-        if socket is None or remote is None:
+        socket = self._socket
+        if socket is None:
             return False
         now = self._clock()
         for payload in self.rtp.tick(now):
@@ -214,7 +217,7 @@ class MediaBridge:
         paused = self.barge_in.paused_at is not None
         frame = None if paused else self.queue.take_frame()
         if frame is None:
-            socket.send(self.rtp.send(self._silence), remote)
+            socket.send(self.rtp.send(self._silence))
             self.barge_in.silence(self._silence)
             self._sounding = False
             if self._talking and not paused:
@@ -222,7 +225,7 @@ class MediaBridge:
                 if self.on_quiet:
                     self.on_quiet()
             return self._talking
-        socket.send(self.rtp.send(frame, marker=not self._sounding), remote)
+        socket.send(self.rtp.send(frame, marker=not self._sounding))
         self._sounding = True
         if not self._talking:
             self._talking, self.spurt_at = True, now

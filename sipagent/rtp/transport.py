@@ -25,6 +25,12 @@ REST_S = 5.0
 BUFFER_BYTES = 2048
 SOCKET_BUFFER_BYTES = 1 << 18
 
+MAX_EARLY_PACKETS = 1000
+"""That came before the source was known: more than the socket holds."""
+_SO_ATTACH_FILTER, _SO_MEMINFO = 26, 55  # Linux, asm-generic/socket.h; not in the socket module
+_BPF_RET = 0x06
+_MEMINFO_DROPS = struct.Struct("@32xI")  # SK_MEMINFO_DROPS, the ninth number
+
 OnDatagram = Callable[[memoryview, tuple[str, int]], None]
 
 _buffer = bytearray(BUFFER_BYTES)
@@ -36,31 +42,62 @@ class NoPortFree(SipAgentError):
 
 
 class RtpSocket:
-    """One call's UDP socket. `on_datagram` gets a view that is only good until it returns."""
+    """One call's UDP socket. `on_datagram` gets a view that is only good until it returns.
+
+    Nothing is read before `connect` names the one source there is; from then on the kernel keeps all others away.
+    They fall into a second socket on the same port, which holds a filter that drops everything and is never read:
+    a flood costs this process nothing, and the kernel counts it (`foreign`).
+    """
 
     def __init__(self, sock: socket.socket, on_datagram: OnDatagram, loop: asyncio.AbstractEventLoop) -> None:
         self._sock, self._on_datagram, self._loop = sock, on_datagram, loop
+        self._trap: socket.socket | None = None
+        self._remote = ("", 0)
+        self._early = 0
         self.port: int = sock.getsockname()[1]
         self.send_errors = 0
-        loop.add_reader(sock.fileno(), self._readable)
+
+    def connect(self, remote: tuple[str, int]) -> None:
+        """Hear and address this source only; what came before is looked through once."""
+        self._sock.connect(remote)
+        self._remote = remote
+        self._trap = _trap(self._sock)
+        for _ in range(MAX_EARLY_PACKETS):
+            try:
+                size, source = self._sock.recvfrom_into(_buffer)
+            except OSError:
+                break
+            if source == remote:
+                self._on_datagram(_view[:size], remote)
+            else:
+                self._early += 1
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    @property
+    def foreign(self) -> int:
+        """Datagrams of others, dropped."""
+        if self._trap is None:
+            return self._early
+        (dropped,) = _MEMINFO_DROPS.unpack(self._trap.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO_DROPS.size))
+        return int(dropped) + self._early
 
     def _readable(self) -> None:
         # One packet a wake: the loop asks again at once if there is more, the other calls first. To read on until
         # nothing is left would cost a failed read and an exception for each of the usual single packets.
         try:
-            size, source = self._sock.recvfrom_into(_buffer)
+            size = self._sock.recv_into(_buffer)
         except BlockingIOError:
             return
         except OSError:
             # An ICMP "port unreachable" for something we sent earlier; the next read is good again.
             self.send_errors += 1
             return
-        self._on_datagram(_view[:size], source)
+        self._on_datagram(_view[:size], self._remote)
 
-    def send(self, datagram: bytes, remote: tuple[str, int]) -> None:
+    def send(self, datagram: bytes) -> None:
         """Send now or drop and count: a full socket buffer is no reason to wait in the pacer."""
         try:
-            self._sock.sendto(datagram, remote)
+            self._sock.send(datagram)
         except OSError:
             self.send_errors += 1
 
@@ -69,6 +106,38 @@ class RtpSocket:
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
+        if self._trap is not None:
+            self._early = self.foreign
+            self._trap.close()
+            self._trap = None
+
+
+def _bound(address: tuple[str, int], *, shared: bool = False) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        _share(sock, shared)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _share(sock: socket.socket, allowed: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, allowed)
+
+
+def _trap(connected: socket.socket) -> socket.socket:
+    """Gets what a connected socket does not, on the same port, and drops it in the kernel."""
+    # The port is shared for this moment only, so that no other program of ours ever gets it by mistake.
+    _share(connected, True)
+    sock = _bound(connected.getsockname(), shared=True)
+    _share(connected, False)
+    _share(sock, False)
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))
+    program = struct.pack("H6xQ", 1, ctypes.addressof(drop_all))  # struct sock_fprog, copied by the kernel
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    return sock
 
 
 class PortBlock:
@@ -86,12 +155,10 @@ class PortBlock:
             self._free.append(self._resting.popleft()[1])
         for _ in range(len(self._free)):
             port = self._free.popleft()
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             try:
-                sock.bind((self.address, port))
+                sock = _bound((self.address, port))
             except OSError:
                 # Some other program has it; try it again when the others are used up.
-                sock.close()
                 self._free.append(port)
                 continue
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
