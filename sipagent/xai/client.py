@@ -25,7 +25,6 @@ from contextlib import AsyncExitStack
 from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import aiofastnet
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -102,8 +101,8 @@ class RealtimeClient(asyncio.Protocol):
     def _unsent_bytes(self) -> int:
         """What the kernel holds and the network has not taken (SIOCOUTQNSD; 0.3 us).
 
-        Transports are asked in vain: 64 kB may hide in asyncio's TLS, 256 kB in aiofastnet's, and the kernel's
-        own buffer holds six seconds of audio before any of them notices.
+        Transports are asked in vain: 64 kB may hide in asyncio's TLS, and the kernel's own buffer holds six seconds
+        of audio before it notices.
         """
         fcntl.ioctl(self._fileno, _SIOCOUTQNSD, _unsent)
         return _unsent[0]
@@ -276,12 +275,8 @@ async def connect(
         undo.push_async_callback(client.aclose)
         try:
             async with asyncio.timeout(timeout_s):
-                await aiofastnet.create_connection(
-                    asyncio.get_running_loop(),
-                    lambda: client,
-                    uri.host,
-                    uri.port,
-                    ssl=ssl_context if uri.secure else None,
+                await asyncio.get_running_loop().create_connection(
+                    lambda: client, uri.host, uri.port, ssl=ssl_context if uri.secure else None
                 )
                 await client.opened
         except TimeoutError:

@@ -186,6 +186,7 @@ class Deaf:
                 text = b'{"type":"%s","session":{}}' % kind
                 connection.sendall(bytes([0x81, len(text)]) + text)
             self.listen.wait(30)
+            connection.settimeout(1)
             with contextlib.suppress(OSError):  # also when the test fails and nobody closes
                 while connection.recv(65536):
                     pass
