@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bench import alone, build, parts, results
+from bench import alone, build, parts, report, results
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -76,6 +76,12 @@ def run_alone(
         ratio = f", {row.to_floor:.2f} of the floor" if row.to_floor else ""
         print(f"{row.bridge}: median {row.cpu_ms_per_cs:.2f} ms/cs{ratio}; {row.passed} of {row.rounds} passed")
     results.save(results.sitting([run for runs in table for run in runs], compared, []), out)
+
+
+@app.command("report", epilog="Example: python -m bench report bench/.build/alone.json")
+def run_report(files: Annotated[list[Path], typer.Argument(help="What --out wrote.")]) -> None:
+    """Earlier results as the Markdown tables of bench/RESULTS.md."""
+    print(report.tables(results.load(file) for file in files))
 
 
 def _known(name: str) -> str:
