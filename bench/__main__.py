@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bench import alone, build, parts, report, results
+from bench import alone, build, node, parts, report, results
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -76,6 +76,15 @@ def run_alone(
         ratio = f", {row.to_floor:.2f} of the floor" if row.to_floor else ""
         print(f"{row.bridge}: median {row.cpu_ms_per_cs:.2f} ms/cs{ratio}; {row.passed} of {row.rounds} passed")
     results.save(results.sitting([run for runs in table for run in runs], compared, []), out)
+
+
+@app.command("node", epilog="Example: python -m bench node --calls 20 --per-second 2")
+def run_node(
+    calls: Annotated[int, typer.Option(min=1, max=100, help="SIP calls of some 20 s.")] = 10,
+    per_second: Annotated[float, typer.Option(min=0.1, max=20, help="How fast they come.")] = 2.0,
+) -> None:
+    """The whole node: real Asterisk, worker, stand-in; what callers hear, and the CPU of each process."""
+    print(node.as_json(_run(node.run(calls, per_second, print))))
 
 
 @app.command("report", epilog="Example: python -m bench report bench/.build/alone.json")

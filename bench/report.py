@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from bench.results import Run, Sitting
+from bench.results import Run, Sitting, Spread
 
 _COLUMNS = (
     "calls", "bridge", "passed", "CPU ms/cs", "of the floor", "uplink p50/p99", "pacing p50/p99", "first audio p99",
@@ -48,4 +48,5 @@ def _table(sitting: Sitting) -> str:
 
 
 def _median(runs: Sequence[Run], name: str) -> float:
-    return median(getattr(run.figures.down, name).p99 for run in runs)
+    spreads: list[Spread] = [getattr(run.figures.down, name) for run in runs]
+    return median(spread.p99 for spread in spreads)

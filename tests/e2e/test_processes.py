@@ -162,6 +162,11 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             await phone.hear_agent_start()
 
 
+async def is_listed(env: dict[str, str]) -> bool:
+    """A worker tells of its calls a moment later."""
+    return bool((await get(env, "/v1/calls"))[1]["calls"])
+
+
 async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path) -> None:
     for workers in (0, 2):
         env = on(asterisk, tmp_path / f"run{workers}", CONTROL__WORKERS=workers)
@@ -170,6 +175,7 @@ async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_
             async with phone_on(asterisk, root) as phone:
                 await phone.dial("100")
                 assert await phone.wait_answered()
+                await until(lambda: is_listed(env), "the call to be listed")
                 [call] = (await get(env, "/v1/calls"))[1]["calls"]
                 base = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/v1/calls/"
                 async with aiohttp.ClientSession() as http:
