@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -175,7 +176,7 @@ async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_
             async with phone_on(asterisk, root) as phone:
                 await phone.dial("100")
                 assert await phone.wait_answered()
-                await until(lambda: is_listed(env), "the call to be listed")
+                await until(partial(is_listed, env), "the call to be listed")
                 [call] = (await get(env, "/v1/calls"))[1]["calls"]
                 base = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/v1/calls/"
                 async with aiohttp.ClientSession() as http:
