@@ -98,8 +98,8 @@ class WorkerLink:
         batch = self._batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), MAX_BATCH))]
         try:
             await socket.send(encode([state, *batch]))
-        except BaseException:
-            self._buffer.extendleft(reversed(batch))  # for the next link
+        except BaseException:  # cancelled as well as failed: whatever it was goes on, and so do the events
+            self._buffer.extendleft(reversed(batch))
             raise
         finally:
             self._batch = []

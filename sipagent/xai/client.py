@@ -82,7 +82,9 @@ class RealtimeClient(asyncio.Protocol):
     def append_audio(self, payload: bytes) -> None:
         """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
         message = self.session.append_audio(payload)
-        if message is None or self._transport is None or self._protocol.state is not State.OPEN:
+        transport = self._transport
+        # A transport that is closing may have given its descriptor back already: nothing may be asked of it.
+        if message is None or transport is None or transport.is_closing() or self._protocol.state is not State.OPEN:
             return
         waiting = self._waiting
         if waiting or self._unsent_bytes() > MAX_UNSENT_BYTES:

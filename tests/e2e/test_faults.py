@@ -219,11 +219,18 @@ async def test_callers_who_leave_at_random_moments_leave_nothing(rig: MakeRig) -
     lost: list[bool] = []
     for batch in range(4):
         await asyncio.gather(*(impatient(batch * 10 + n * 40) for n in range(10)))
-    if any(lost):
-        # A SIPp whose CANCEL crossed the answer now and then leaves without a BYE; for Asterisk that caller is there.
-        for channel in await node.ari.channels():
-            if channel.name.startswith("PJSIP/"):
-                await ChannelHandle(node.ari, channel.id).hang_up(16)
+
+    async def callers() -> list[str]:
+        return [channel.id for channel in await node.ari.channels() if channel.name.startswith("PJSIP/")]
+
+    async def only_lost_ones_are_left() -> bool:
+        return len(await callers()) <= sum(lost)
+
+    # A phone that says of itself that its BYE was never answered leaves a caller behind who, for Asterisk, is there
+    # and for us to serve. Nobody else may be left; these few are then hung up for it.
+    await until(only_lost_ones_are_left, "everybody who hung up to be gone")
+    for channel_id in await callers():
+        await ChannelHandle(node.ari, channel_id).hang_up(16)
     await until(lambda: len(node.of(model.CallEnded)) == len(node.of(model.CallStarted)), "all calls to end")
     assert {e.outcome.fault for e in node.of(model.CallEnded)} <= {Fault.CALLER, Fault.NONE}
     await node.nothing_left()
