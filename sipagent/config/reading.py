@@ -1,0 +1,133 @@
+"""Reads sipagent.toml and says what is wrong with it: file, line, key and mend."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sipagent.config.sections import Agent
+from sipagent.config.settings import Settings
+from sipagent.errors import ConfigError
+
+
+def load(path: Path | None) -> Settings:
+    """Read and check the configuration; ConfigError names file, line, key and mend.
+
+    `path` None means `sipagent.toml` here. A secrets folder that does not exist is no error.
+    """
+    file = path or Path("sipagent.toml")
+    text, data = _read(file)
+    secrets_dirs = _secrets_dirs(data)
+    if os.environ.get("XAI_API_KEY"):
+        data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
+    try:
+        settings = Settings(**data, _secrets_dir=secrets_dirs)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(file, text, item) for item in error.errors())) from None
+    return _with_prompt_files(settings, file)
+
+
+def run_dir_of(file: Path) -> Path:
+    """The run folder a configuration names, before the rest of it is checked: secrets are made there."""
+    return _run_dir(_read(file)[1])
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: {error.strerror}. Start from the example: cp sipagent.example.toml {file}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text: {error}") from None
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+
+
+def _run_dir(data: dict[str, Any]) -> Path:
+    return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
+
+
+def _secrets_dirs(data: dict[str, Any]) -> list[Path]:
+    """The generated ones, and over them the ones that somebody handed us (later folders win)."""
+    named = (
+        _run_dir(data) / "secrets",
+        os.environ.get("CREDENTIALS_DIRECTORY"),
+        os.environ.get("SIPAGENT_SECRETS_DIR"),
+    )
+    return [Path(name) for name in named if name and Path(name).is_dir()]
+
+
+def _with_prompt_files(settings: Settings, file: Path) -> Settings:
+    agents = {}
+    for name, agent in settings.agents.items():
+        if agent.instructions_file is not None:
+            prompt = file.parent / agent.instructions_file
+            try:
+                text = prompt.read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{file}: agents.{name}.instructions_file: cannot read {prompt}: {error}") from None
+            agents[name] = agent.model_copy(update={"instructions": text})
+        else:
+            agents[name] = agent
+    return settings.model_copy(update={"agents": agents})
+
+
+def _explain(file: Path, text: str, item: Any) -> str:
+    """One pydantic error as: file:line: key: what is wrong. The offending value is shown, unless secret."""
+    keys = [str(key) for key in item["loc"]]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not keys and (found := re.match(r"([\w.*+#-]+): ", message)):
+        keys = found[1].split(".", 1)
+        message = message[found.end() :]
+    if item["type"] == "extra_forbidden":
+        message = f"unknown key; sipagent.example.toml shows every key of this section{_nearest(keys)}"
+    elif item["type"] == "missing":
+        message = "is needed; sipagent.example.toml shows how it looks"
+    elif isinstance(item.get("input"), str | int | float) and not any("password" in k or "key" in k for k in keys):
+        message += f" (it is {item['input']!r})"
+    line = _line_of(text, keys)
+    return f"{file}{f':{line}' if line else ''}: {'.'.join(keys) or 'file'}: {message}"
+
+
+def _nearest(keys: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - only when something is wrong
+
+    model: Any = Settings
+    for key in keys[:-1]:
+        annotation = model.model_fields[key].annotation if key in getattr(model, "model_fields", {}) else None
+        if annotation == dict[str, Agent]:
+            model = {"agents": Agent}[key]
+            keys = [*keys[:1], *keys[2:]]
+            break
+        if annotation is None:
+            return ""
+        model = annotation
+    close = difflib.get_close_matches(keys[-1], getattr(model, "model_fields", {}), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _line_of(text: str, keys: list[str]) -> int | None:
+    """Line of a key in the TOML text: by its table header, else the table's own line, else None."""
+    best: int | None = None
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
+            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if table == keys[: len(table)]:
+                best = best or number
+            if table == keys:
+                return number
+        elif assignment := re.match(r"""\s*("[^"]*"|'[^']*'|[A-Za-z0-9_-]+)\s*=""", line):
+            path = [*table, assignment[1].strip("\"'")]
+            if path == keys[: len(path)]:
+                return number
+    return best

@@ -1,0 +1,180 @@
+"""The node's own knobs: the switch, the voice model, media, agents, processes. Policy has files of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from sipagent.config.base import Port, PortRange, Section
+
+
+class AsteriskSettings(Section):
+    """How we reach Asterisk, and what `sipagent asterisk up` starts."""
+
+    host: str = "127.0.0.1"
+    """Where ARI listens. Loopback: whoever reaches ARI owns the switch."""
+    http_port: Port = 8088
+    username: str = "sipagent"
+    password: SecretStr = SecretStr("")
+    app: str = Field("sipagent", pattern=r"^[A-Za-z0-9_-]+$")
+    """Worker N registers `APP-N`; the dialplan tries them."""
+    sip_address: str = "127.0.0.1"
+    """Where `asterisk up` listens for SIP; 0.0.0.0 to be called from other machines."""
+    sip_port: Port = 5060
+    rtp_ports: PortRange = (10000, 19999)
+    """Asterisk's own RTP, four ports a call."""
+    phone_user: str = "phone"
+    phone_password: SecretStr = SecretStr("")
+    """The softphone account that `make run` prints."""
+
+    @property
+    def url(self) -> str:
+        """Base address of Asterisk's HTTP server."""
+        return f"http://{self.host}:{self.http_port}"
+
+
+class VadSettings(Section):
+    """The model's voice detector (xAI's `turn_detection`)."""
+
+    threshold: float = Field(0.7, ge=0.1, le=0.9)
+    silence_duration_ms: int = Field(500, ge=0, le=10000)
+    """How long a caller must pause before the agent answers: lower is quicker and cuts people off."""
+    prefix_padding_ms: int = Field(333, ge=0, le=10000)
+
+
+class RealtimeSettings(Section):
+    """The voice model."""
+
+    url: str = Field("", pattern=r"^(wss?://.+)?$")
+    """Empty: xAI itself, or its `region`. Any server of the same wire may stand here."""
+    region: str = Field("", pattern=r"^[a-z0-9-]*$")
+    """xAI's host of a region, e.g. "us-east-1"; empty for the global one."""
+    model: str = "grok-voice-latest"
+    api_key: SecretStr = SecretStr("")
+    """Better from XAI_API_KEY or a secrets file than from here."""
+    voice: str = "eve"
+    reasoning: Literal["none", "high"] = "none"
+    connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
+    """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
+    vad: VadSettings = VadSettings()
+
+    @property
+    def endpoint(self) -> str:
+        """The WebSocket address to dial."""
+        if self.url:
+            return self.url
+        return f"wss://{self.region + '.' if self.region else ''}api.x.ai/v1/realtime"
+
+    @field_validator("url")
+    @classmethod
+    def _key_needs_tls(cls, value: str) -> str:
+        if value.startswith("ws://") and not re.match(r"ws://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?(/|$)", value):
+            raise ValueError("a key must not cross a network in clear: use wss:// (ws:// only on loopback)")
+        return value
+
+
+class MediaSettings(Section):
+    """The workers' RTP, towards Asterisk."""
+
+    address: str = "127.0.0.1"
+    """Where workers hear Asterisk's ExternalMedia. It has no SRTP: loopback or a private net only."""
+    ports: PortRange = (20000, 21999)
+    """Even ports, one a call, shared out evenly among the workers."""
+    order_buffer_ms: int = Field(40, ge=0, le=200)
+    """Longest wait for a frame of the caller that is missing, before it counts as lost. A line that loses
+    nothing waits for nothing; 0 never waits, and what comes out of order is dropped."""
+
+
+class BargeInSettings(Section):
+    """When a caller who speaks over the agent is let in (`sipagent/barge_in.py` tells how)."""
+
+    enabled: bool = True
+    """False: only the model's own voice detector interrupts, a network round trip later."""
+    onset_ms: int = Field(40, ge=10, le=500)
+    """Sound of this length pauses the agent."""
+    confirm_ms: int = Field(200, ge=0, le=3000)
+    """Speech of this length cuts the answer even before the model has noticed; 0: only the model's word cuts."""
+    above_noise_db: float = Field(12, ge=3, le=40)
+    """How far speech must stand out of the noise of the line: lower it for soft voices, raise it for loud halls."""
+    echo_loss_db: float = Field(12, ge=0, le=60)
+    """How much weaker the agent's echo comes back at least; a line with a stronger echo is learnt in the call."""
+
+
+class WorkerSettings(Section):
+    """What keeps a worker's 20 ms clock undisturbed (`sipagent/tuning.py`)."""
+
+    nice: int = Field(0, ge=-20, le=19)
+    """-10 lets calls go before other work of the machine; below 0 needs CAP_SYS_NICE (systemd: Nice=-10)."""
+    realtime_priority: int = Field(0, ge=0, le=90)
+    """1 to 90: scheduled round-robin before everything of normal priority (SCHED_RR); needs CAP_SYS_NICE."""
+    cpus: tuple[int, ...] = ()
+    """Worker N runs on the Nth of these cores (in turn) and nowhere else; empty: the kernel decides."""
+
+
+class Agent(Section):
+    """One voice: what it is told, how it sounds, how patient it is."""
+
+    instructions: str = ""
+    instructions_file: Path | None = None
+    """Long prompts live in a file beside sipagent.toml."""
+    voice: str = ""
+    """Empty: [realtime] voice."""
+    greeting: str = "Hello, how can I help you?"
+    """Spoken word for word when the call is answered; empty lets the caller speak first."""
+    language: str = "en"
+    """Hint for the transcription; Spanish and Portuguese need their region (es-MX)."""
+    no_input_s: float = Field(10.0, ge=2, le=120)
+    """Silence of both sides before the agent asks again."""
+    reprompts: tuple[str, ...] = ("Are you still there?", "I cannot hear you. Is there anything I can do for you?")
+    goodbye: str = "I will hang up now. Please call again any time. Goodbye."
+    max_duration_s: float = Field(3600, ge=10, le=7200)
+    """xAI ends a session after 120 minutes."""
+    closing: str = "We have reached the longest time a call may take. Please call again. Goodbye."
+    barge_in: BargeInSettings = BargeInSettings()
+
+    @model_validator(mode="after")
+    def _one_source_of_instructions(self) -> Agent:
+        if bool(self.instructions) == (self.instructions_file is not None):
+            raise ValueError("give either instructions or instructions_file")
+        return self
+
+
+class CallSettings(Section):
+    """What holds for every call."""
+
+    answer_within_s: float = Field(4.0, ge=0, le=30)
+    """Ring while media and model connect; answer after this long even if the model is late."""
+    apology: str = "We are sorry, your call cannot be served at the moment. Please try again later."
+    one_moment: str = "One moment, please."
+
+
+class ControlSettings(Section):
+    """The control process."""
+
+    host: str = Field("127.0.0.1", pattern=r"^(127\.[0-9.]+|localhost|::1)$")
+    """Loopback only, since the API knows no login yet; put a proxy with one in front to reach it from afar."""
+    port: Port = 8090
+    workers: int = Field(1, ge=0, le=64)
+    """One per core that calls may use; 0 runs everything in one process, for debugging."""
+
+
+class StandinSettings(Section):
+    """The scripted agent that speaks when there is no key."""
+
+    port: Port = 8091
+    """On loopback."""
+
+
+class LogSettings(Section):
+    """Logs go to stdout."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, JSON otherwise."""
+    show_numbers: bool = False
+    """Phone numbers whole instead of their last two digits."""
+    show_transcripts: bool = False
+    """What was said, word for word."""
