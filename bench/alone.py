@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.results import Attempt, Capacity, Case, Run
-from bench.rig import NotUp, measure
+from bench.generator import NotUp
+from bench.rig import measure
 
 Say = Callable[[str], None]
 SPOILT = 0.05

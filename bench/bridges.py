@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
-import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import build
+from bench.ports import free_block
 from bench.processes import process
 from bench.results import Case
 from bench.switch import Switch
@@ -28,11 +27,10 @@ from sipagent.config import CallSettings
 from sipagent.control.supervisor import worker_command
 from sipagent.errors import ToolError
 from sipagent.flow import prompts
+from sipagent.flow.phrases import Phrase
 
 START_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 20.0
-_PORTS = (20000, 32700)
-"""Below the kernel's own choice and above Asterisk's default block, which the worker must not overlap."""
 
 OnMedia = Callable[[int, int], None]
 
@@ -64,13 +62,23 @@ class Bridge:
                 found[line[:80]] += 1
         return dict(found)
 
+    def counters(self) -> dict[str, int]:
+        """The counters with which the worker reports its calls' ends, added up."""
+        found: Counter[str] = Counter()
+        for line in self.log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if entry.get("event") == "call_ended":
+                    found.update({name: value for name, value in entry.items() if name.startswith("rtp_")})
+        return dict(found)
+
 
 @contextlib.asynccontextmanager
 async def start(
     case: Case, core: int, folder: Path, model_port: int, caller_ports: Sequence[int], on_media: OnMedia
 ) -> AsyncIterator[Bridge]:
     """The case's bridge, until the end of the block."""
-    first_port = _free_block(case.calls)
+    first_port = free_block(2 * case.calls)
     url = f"{case.wire}://127.0.0.1:{model_port}/v1/realtime"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SIPAGENT_", "XAI_"))}
     env |= {"SSL_CERT_FILE": str(build.certificate()[0])} if case.tls else {}
@@ -134,7 +142,7 @@ class _Hum:
 async def _worker_config(folder: Path, calls: int, first_port: int, url: str, ari_port: int) -> Path:
     spoken = folder / "prompts"
     call = CallSettings()
-    await prompts.render(spoken, (call.apology, call.one_moment), _Hum())
+    await prompts.render(spoken, (Phrase(call.apology), Phrase(call.one_moment)), _Hum())
     prompts.use_voice(spoken, _Hum.name)
     file = folder / "sipagent.toml"
     # Even ports only, so two a call; none is needed twice.
@@ -160,22 +168,3 @@ format = "json"
 """
     )
     return file
-
-
-def _free_block(calls: int) -> int:
-    """The first of 2 N UDP ports that nobody holds now, chosen at random so that two runs do not meet."""
-    low, high = _PORTS
-    for _ in range(50):
-        first = random.randrange(low, high - 2 * calls, 2)  # noqa: S311 - no secret
-        if all(_is_free(port) for port in range(first, first + 2 * calls, 2)):
-            return first
-    raise ToolError(f"no free block of {2 * calls} UDP ports in {low}-{high}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

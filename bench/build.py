@@ -14,8 +14,8 @@ _LIBRARIES = ("-lssl", "-lcrypto", "-lm")
 
 
 def program(name: str) -> Path:
-    """`load` or `floor`, compiled anew when a source is younger."""
-    sources = sorted((HERE / "load").glob("*.c")) if name == "load" else [HERE / "floor.c"]
+    """`load`, `floor` or `flood`, compiled anew when a source is younger."""
+    sources = sorted((HERE / "load").glob("*.c")) if name == "load" else [HERE / f"{name}.c"]
     sources.append(HERE / "wire.c")
     target = BUILD / name
     inputs = [*sources, HERE / "wire.h", *(HERE / "load").glob("*.h")]

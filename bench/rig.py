@@ -7,69 +7,39 @@ CPU time is read at those moments.
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
-from typing import Any, cast
-
-import msgspec
 
 from bench import bridges, build
-from bench.processes import Cores, Usage, make_fifo, only_one, process, rss_kb
-from bench.results import Case, Figures, Run, find_faults
-from sipagent.errors import ToolError
+from bench.generator import PATIENCE_S, generator
+from bench.processes import Cores, Usage, make_fifo, only_one, rss_kb
+from bench.results import Case, Run, find_faults
 
 RAMP_PATIENCE_S = 20.0
 """Beyond the ramp itself; then the calls will not come up any more."""
-PHASE_PATIENCE_S = 15.0
 
 
-class NotUp(ToolError):
-    """The calls of a run did not come up: more than the bridge can take."""
+Beside = Callable[[Sequence[int], int, float], AbstractAsyncContextManager[None]]
+"""What goes on beside a window: told the RTP ports of the calls, the load's core and the window's length."""
 
 
-class _Load:
-    """The load generator's two pipes."""
-
-    def __init__(self, started: asyncio.subprocess.Process) -> None:
-        self.pid = started.pid
-        # Pipes, since `process` was not given a log.
-        self._orders = cast("asyncio.StreamWriter", started.stdin)
-        self._said = cast("asyncio.StreamReader", started.stdout)
-
-    def on_media(self, call: int, port: int) -> None:
-        """The bridge hears this call there."""
-        self._orders.write(f"call {call} {port}\n".encode())
-
-    async def hear(self, event: str, timeout_s: float) -> dict[str, Any]:
-        """The next thing it says, which must be this."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                line = await self._said.readline()
-        except TimeoutError:
-            raise NotUp(f"no {event!r} of the load generator in {timeout_s:g} s") from None
-        said: dict[str, Any] = json.loads(line) if line else {}
-        if said.get("event") != event:
-            raise ToolError(f"the load generator ended before {event!r}: its words are above")
-        return said
+def _nothing(ports: Sequence[int], core: int, window_s: float) -> AbstractAsyncContextManager[None]:
+    del ports, core, window_s
+    return nullcontext()
 
 
-async def measure(case: Case) -> Run:
+async def measure(case: Case, beside: Beside = _nothing) -> Run:
     """Run a case once. NotUp when its calls do not come up, ToolError for anything that is no measurement."""
     cores = Cores.take()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(only_one(build.BUILD / "lock"))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        command = [str(build.program("load")), "--calls", str(case.calls), "--seconds", str(case.seconds)]
-        command += ["--settle", str(case.settle_s)]
-        if case.tls:
-            certificate, key = build.certificate()
-            command += ["--certificate", str(certificate), "--key", str(key)]
-        load = _Load(await stack.enter_async_context(process(command, cores.load)))
-        where = await load.hear("listening", PHASE_PATIENCE_S)
+        phases = ("--seconds", str(case.seconds), "--settle", str(case.settle_s))
+        load = await stack.enter_async_context(generator(case.calls, cores.load, tls=case.tls, options=phases))
         bridge = await stack.enter_async_context(
-            bridges.start(case, cores.bridge, folder, where["model_port"], where["caller_ports"], load.on_media)
+            bridges.start(case, cores.bridge, folder, load.model_port, load.caller_ports, load.on_media)
         )
         pid = bridge.process.pid
         scheduling = make_fifo(pid, load.pid) if case.fifo else "other"
@@ -80,11 +50,12 @@ async def measure(case: Case) -> Run:
             await asyncio.sleep(began + call / case.rate - loop.time())
             await bridge.ring(call)
         await load.hear("up", RAMP_PATIENCE_S)
-        await load.hear("start", case.settle_s + PHASE_PATIENCE_S)
-        before, rss_up_kb = Usage.of(pid, cores.bridge), rss_kb(pid)
-        await load.hear("end", case.seconds + PHASE_PATIENCE_S)
-        after = Usage.of(pid, cores.bridge)
-        figures = msgspec.convert(await load.hear("figures", PHASE_PATIENCE_S), Figures)
+        async with beside(list(load.bridge_ports.values()), cores.load, case.settle_s + case.seconds):
+            await load.hear("start", case.settle_s + PATIENCE_S)
+            before, rss_up_kb = Usage.of(pid, cores.bridge), rss_kb(pid)
+            await load.hear("end", case.seconds + PATIENCE_S)
+            after = Usage.of(pid, cores.bridge)
+        figures = await load.figures()
         await bridge.hang_up()
         cpu_s, span_s = after.cpu_s - before.cpu_s, after.at_s - before.at_s
         return Run(
@@ -99,5 +70,6 @@ async def measure(case: Case) -> Run:
             rss_kb=rss_up_kb,
             figures=figures,
             complaints=bridge.complaints(),
+            counters=bridge.counters(),
             faults=find_faults(figures),
         )

@@ -35,7 +35,7 @@ def prompt_voice(settings: Settings, flite: Sequence[str]) -> Voice:
     realtime = settings.realtime
     key = realtime.api_key.get_secret_value()
     if key and not realtime.url:
-        return XaiVoice(key, realtime.voice, "en")
+        return XaiVoice(key, realtime.voice)
     return FliteVoice(Flite(flite))
 
 
@@ -47,14 +47,14 @@ async def speak_prompts(settings: Settings, flite: Sequence[str]) -> Prompts:
     folder = settings.run_dir / "prompts"
     voice = prompt_voice(settings, flite)
     try:
-        await render(folder, needed_prompts(settings), voice, _log_progress)
+        await render(folder, needed_prompts(settings), voice, _log_progress, settings.folder)
     except (ToolError, aiohttp.ClientError, TimeoutError) as error:
         if isinstance(voice, FliteVoice):
             raise
         log.warning("prompts_by_flite", voice=voice.name, error=str(error) or type(error).__name__)
         voice = FliteVoice(Flite(flite))
-        await render(folder, needed_prompts(settings), voice, _log_progress)
-    return Prompts(use_voice(folder, voice.name))
+        await render(folder, needed_prompts(settings), voice, _log_progress, settings.folder)
+    return Prompts(use_voice(folder, voice.name), settings.folder)
 
 
 class ControlProcess:

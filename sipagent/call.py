@@ -1,49 +1,43 @@
 """ONE CALL, from StasisStart to hang-up, top to bottom.
 
-Ring while media and model connect side by side, answer, greet, converse, say goodbye. A call ends in
-exactly one way: somebody raises `CallOver` with a `CallOutcome` inside the call's task group, which
-cancels the rest; the exit stack undoes what was made, in reverse; the last event says how it was.
-Nobody is left in silence: what cannot be served hears the apology from the prompt cache, or from
-Asterisk itself when there is no media.
+A route says where the call goes; the flow leads it on from there, step by step: something to hear, a choice, an
+agent, a queue, somebody's phone. A call ends in exactly one way: somebody raises `CallOver` with a `CallOutcome`
+inside the call's task group, which cancels the rest; the exit stack undoes what was made, in reverse; the last
+event says how it was. Nobody is left in silence: what cannot be served hears the apology from the prompt cache,
+or from Asterisk itself when there is no media.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import functools
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import structlog
 
-from sipagent import model
+from sipagent import away, model
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import AriClient, ChannelEvents
-from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
-from sipagent.audio import Law
-from sipagent.barge_in import BargeIn
-from sipagent.config import Agent, BargeInSettings, Settings
-from sipagent.errors import AriError, RealtimeError, RealtimeRefused
-from sipagent.flow.prompts import Prompts
-from sipagent.media import MediaBridge
+from sipagent.ari.client import ChannelEvents
+from sipagent.ari.objects import ChannelHandle
+from sipagent.audio import PTIME_MS, Law
+from sipagent.conversation import Conversation, instructed
+from sipagent.errors import AriError, RealtimeError
+from sipagent.flow import machine
+from sipagent.flow.machine import Flow
+from sipagent.house import House
 from sipagent.model import CallOutcome, Reason
+from sipagent.room import Room
+from sipagent.routing.facts import Invite, clean_header, facts_of, variables_of
 from sipagent.rtp import quality
-from sipagent.rtp.pacer import Wheel
-from sipagent.rtp.session import RtpSession
-from sipagent.rtp.transport import NoPortFree, PortBlock
-from sipagent.talk import Talk
-from sipagent.xai import client as xai_client
-from sipagent.xai import session as xai
+from sipagent.rtp.transport import NoPortFree
 
 log = structlog.get_logger()
 
-READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
-"""From the upgrade on; after this the session cannot become ready any more and the caller hears the apology."""
 QUALITY_EVERY_S = 10.0
 """Asterisk renews its losses every 5 s, with RTCP; after the caller's BYE its figures cannot be had any more."""
 GONE_GRACE_S = 0.5
@@ -59,26 +53,20 @@ class CallOver(Exception):
         self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """What a worker lends to each of its calls."""
-
-    settings: Settings
-    worker: int
-    ari: AriClient
-    ports: PortBlock
-    wheel: Wheel
-    prompts: Prompts
-    ssl_context: ssl.SSLContext | None
-    emit: Callable[[model.CallEvent], None]
-
-
 @dataclass(slots=True)
 class _Story:
     """What the last event tells."""
 
     started_s: float
     answered_s: float | None = None
+    turns: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+    quality: dict[str, model.LegQuality] = field(default_factory=dict)
+
+    def count(self, more: dict[str, int]) -> None:
+        """Add up what several stays and conversations counted."""
+        for name, value in more.items():
+            self.counters[name] = self.counters.get(name, 0) + value
 
 
 def law_of(audio_format: str) -> Law:
@@ -90,23 +78,29 @@ class Call:
     """One call. Made when its StasisStart arrives; `run` is its life."""
 
     def __init__(self, start: ari_events.StasisStart, happenings: ChannelEvents, house: House) -> None:
-        args = dict(zip(("direction", "called", "endpoint", "format", "sip_call_id"), start.args, strict=False))
+        names = ("direction", "called", "endpoint", "format", "sip_call_id", "first_called")
+        args = dict(zip(names, start.args, strict=False))
         self.id = start.channel.id
-        self.caller = start.channel.caller.number
-        self.called = args.get("called", "")
-        self.endpoint = args.get("endpoint", "")
+        self.invite = Invite(
+            endpoint=args.get("endpoint", ""),
+            called=args.get("called", ""),
+            caller=start.channel.caller.number,
+            first_called=args.get("first_called", ""),
+        )
         self.law = law_of(args.get("format", ""))
         self._house = house
         self._channel = ChannelHandle(house.ari, self.id)
         self._happenings = happenings
         self._loop = asyncio.get_running_loop()
-        self._rtp = RtpSession(self.law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
-        self._agent = house.settings.agent_for(self.called)
-        barge_in = BargeIn(self.law, self._agent[1].barge_in if self._agent else BargeInSettings(enabled=False))
-        self._media = MediaBridge(self.law, self._rtp, house.wheel, barge_in, time.monotonic)
         self._emit = functools.partial(_emit, house.emit, self.id)
-        self._talk = Talk(self.law, self._media, house.prompts, house.settings.call.apology, self._emit)
-        self._quality: dict[str, model.LegQuality] = {}
+        self._flow = Flow(house.policy.plan, {})
+        self._woken = asyncio.Event()
+        self._speaking = False
+        """Something of the flow's is being said, and its end is waited for."""
+        self._room: Room | None = None
+        self._conversation: Conversation | None = None
+        self._elsewhere: asyncio.Future[str] | None = None
+        """Asterisk has the caller; done with its word when they come back."""
         self._handed_back = False
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._story = _Story(self._loop.time())
@@ -115,32 +109,29 @@ class Call:
 
     async def run(self) -> CallOutcome:
         """Serve the caller; returns how it ended, when nothing of the call is left."""
-        agent_name, agent = self._agent or ("", None)
         self._emit(
             model.CallStarted,
-            caller=self.caller,
-            called=self.called,
-            agent=agent_name,
-            endpoint=self.endpoint,
+            caller=self.invite.caller,
+            called=self.invite.called,
+            endpoint=self.invite.endpoint,
             codec=self.law,
             worker=self._house.worker,
         )
         outcome = CallOutcome(Reason.INTERNAL_ERROR)
         try:
             async with AsyncExitStack() as undo:
-                outcome = await self._live(agent, undo)
+                undo.push_async_callback(self._leave_room)
+                outcome = await self._live()
                 # Undone in reverse: the caller is released first, the bridge goes last.
                 undo.push_async_callback(self._release, outcome)
         except AriError as error:
             # Only the clearing up failed; the outcome stands, and a resync or Asterisk's own end does the rest.
             log.warning("call_cleanup_failed", error=str(error))
         finally:
-            self._media.stop()
             self._report(outcome)
-            self._talk.close()
         return outcome
 
-    async def _live(self, agent: Agent | None, undo: AsyncExitStack) -> CallOutcome:
+    async def _live(self) -> CallOutcome:
         """The edge of a call: whatever happens inside becomes one outcome."""
         outcome: CallOutcome | None = None
         failure: BaseException | None = None
@@ -148,7 +139,8 @@ class Call:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_channel())
                 group.create_task(self._watch_orders())
-                await self._serve(agent, group, undo)
+                group.create_task(self._watch_quality())
+                await self._serve()
         except BaseExceptionGroup as errors:
             outcome, failure = _verdict(errors)
         if outcome and failure and not isinstance(failure, AriError):
@@ -178,160 +170,177 @@ class Call:
             self._handed_back = True
         return CallOutcome(reason, str(failure) or type(failure).__name__)
 
-    async def _serve(self, agent: Agent | None, group: asyncio.TaskGroup, undo: AsyncExitStack) -> None:
-        if agent is None:
-            raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no agent for {self.called!r}"))
-        await self._channel.ring()
-        group.create_task(self._connect_model(agent, undo))
-        bridge = await self._connect_media(undo)
-        with contextlib.suppress(TimeoutError, RealtimeError):
-            async with asyncio.timeout(self._house.settings.call.answer_within_s):
-                await asyncio.shield(self._talk.ready)
-        await self._channel.answer()
-        await bridge.add(self._channel)
-        self._story.answered_s = self._loop.time()
-        self._emit(model.CallAnswered, setup_ms=_ms(self._story.answered_s - self._story.started_s))
-        group.create_task(self._watch_quality())
-        await self._until_the_model_is_there()
-        group.create_task(self._watch_model())
-        try:
-            async with asyncio.timeout(agent.max_duration_s):
-                outcome = await self._talk.converse(agent)
-        except TimeoutError:
-            await self._talk.say_last(agent.closing)
-            outcome = CallOutcome(Reason.MAX_DURATION)
-        raise CallOver(outcome)
+    async def _serve(self) -> None:
+        """Find the route, then do what the flow says until it says End."""
+        routes = self._house.policy.routes
+        headers = {name: clean_header(await self._channel.sip_header(name)) for name in routes.headers}
+        facts = facts_of(self.invite, headers, self._house.settings)
+        decision = routes.decide(facts, dt.datetime.now(dt.UTC))
+        self._emit(model.CallRouted, route=decision.route, destination=str(decision.go or ""))
+        if decision.go is None:
+            raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
+        flow = self._flow
+        flow.variables = variables_of(self.invite, facts)
+        flow.begin(decision.go, self._loop.time())
+        while True:
+            self._woken.clear()
+            while (action := flow.poll()) is not None:
+                await self._do(action)
+            if self._speaking and self._room is not None and not self._room.media.talking:
+                self._on_quiet()  # there was nothing to say
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(flow.deadline):
+                    await self._woken.wait()
+            flow.handle_timer(self._loop.time())
 
-    # --- connecting
+    async def _do(self, action: machine.Action) -> None:
+        flow = self._flow
+        match action:
+            case machine.Entered():
+                self._emit(model.StepEntered, step=str(action.step))
+            case machine.Say():
+                room = await self._in_room(answer=action.answer)
+                self._speaking = True
+                room.play(action.phrases)
+                room.media.on_quiet = self._on_quiet
+            case machine.Quiet():
+                self._speaking = False
+                if self._room is not None:
+                    self._room.media.flush()
+            case machine.ToAgent():
+                raise CallOver(await self._converse(action.agent))
+            case machine.Listen() | machine.StopListening():
+                pass
+            case machine.End():
+                if self._room is not None:
+                    # The last frame has left us; it is one frame long, and then the caller's.
+                    await asyncio.sleep(2 * PTIME_MS / 1000)
+                raise CallOver(action.outcome)
+            case _:
+                flow.returned(await self._go_elsewhere(away.place_of(action, self._house.settings)), self._loop.time())
 
-    async def _connect_media(self, undo: AsyncExitStack) -> BridgeHandle:
+    def _on_quiet(self) -> None:
+        """All that was to be said has been."""
+        if self._speaking:
+            self._speaking = False
+            self._flow.heard(self._loop.time())
+            self._woken.set()
+
+    # --- with us
+
+    async def _in_room(self, *, answer: bool = True) -> Room:
+        """The caller hears us and is heard; answered, unless early media is enough."""
+        if self._room is None:
+            self._room = Room(self.law, self._house)
+        room = self._room
+        await room.open(self.id)
+        if answer and self._story.answered_s is None:
+            await self._channel.answer()
+            self._answered()
+        elif self._story.answered_s is None:
+            await self._channel.progress()
+        await room.let_in(self._channel)
+        return room
+
+    def _answered(self) -> None:
+        if self._story.answered_s is None:
+            self._story.answered_s = self._loop.time()
+            self._emit(model.CallAnswered, setup_ms=_ms(self._story.answered_s - self._story.started_s))
+
+    async def _leave_room(self) -> None:
+        """The conversation ends, then the room goes; what they counted stays."""
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            await conversation.close()
+            self._story.turns += conversation.talk.turns
+            self._story.count(conversation.counters)
+        room, self._room = self._room, None
+        if room is not None:
+            await room.close()
+            leg = self._story.quality.get("caller_to_switch")
+            self._story.quality["caller_to_model"] = room.quality(leg.rtt_ms if leg else None)
+            self._story.count(room.counters())
+
+    async def _converse(self, name: str) -> CallOutcome:
+        """Ring while media and model connect side by side, answer, talk."""
         house, settings = self._house, self._house.settings
-        bridge = await undo.enter_async_context(mixing_bridge(house.ari, self.id))
-        socket = house.ports.open(self._media.on_datagram)
-        undo.callback(house.ports.release, socket)
-        external = await undo.enter_async_context(
-            external_media(
-                house.ari,
-                f"{self.id}-media",
-                host=settings.media.address,
-                port=socket.port,
-                audio_format=self.law,
-                variables={"SIPAGENT_CALL": self.id},
-            )
+        agent = settings.agents[name]
+        if self._room is None:
+            self._room = Room(self.law, house)
+        conversation = self._conversation = Conversation(
+            self._room,
+            agent,
+            house.policy,
+            self._emit,
+            instructions=instructed(agent.instructions, settings.variables | self._flow.variables),
         )
-        self._media.start(socket, external.address)
-        undo.callback(self._media.stop)
-        await bridge.add(external.channel)
-        return bridge
+        if self._story.answered_s is None:
+            await self._channel.ring()
+        conversation.dial()
+        await self._room.open(self.id)
+        if self._story.answered_s is None:
+            with contextlib.suppress(TimeoutError, RealtimeError):
+                async with asyncio.timeout(settings.call.answer_within_s):
+                    await conversation.ready()
+        await self._in_room()
+        return await conversation.run()
 
-    async def _connect_model(self, agent: Agent, undo: AsyncExitStack) -> None:
-        """Dial while the phone rings; the caller's first words wait in the session until it is ready."""
-        realtime = self._house.settings.realtime
-        session = xai.RealtimeSession(
-            xai.SessionConfig(
-                law=self.law,
-                model=realtime.model,
-                voice=agent.voice or realtime.voice,
-                instructions=agent.instructions,
-                reasoning=realtime.reasoning,
-                language=agent.language,
-                vad_threshold=realtime.vad.threshold,
-                vad_silence_ms=realtime.vad.silence_duration_ms,
-                vad_prefix_ms=realtime.vad.prefix_padding_ms,
-            )
-        )
-        # Who is answered before the model is there speaks into the session's backlog.
-        self._media.to_model = session.append_audio
-        dialled = self._loop.time()
+    # --- elsewhere
+
+    async def _go_elsewhere(self, place: away.Place) -> str:
+        """Asterisk has the caller until they come back; returns its word for how it was."""
+        await self._leave_room()
+        back: asyncio.Future[str]
+        back = self._elsewhere = self._loop.create_future()
+        await away.leave(self._channel, place)
         try:
-            client = await xai_client.connect(
-                realtime.endpoint,
-                session,
-                self._talk.on_session_event,
-                api_key=realtime.api_key.get_secret_value(),
-                ssl_context=self._house.ssl_context,
-                timeout_s=realtime.connect_timeout_s,
-            )
-        except RealtimeError as error:
-            self._talk.ready.set_exception(error)
-            return
-        undo.push_async_callback(client.aclose)
-        self._talk.client = client
-        self._media.to_model = client.append_audio
-        either: set[asyncio.Future[Any]] = {self._talk.ready, client.lost}
-        done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if self._talk.ready in done:
-            ready = self._talk.ready.result()
-            self._emit(
-                model.SessionOpened,
-                model=ready.model,
-                requested_model=realtime.model,
-                conversation_id=ready.conversation_id,
-                connect_ms=_ms(self._loop.time() - dialled),
-                acknowledged=ready.acknowledged,
-            )
-        elif client.lost in done:
-            self._talk.ready.set_exception(client.lost.result())
-        else:
-            self._talk.ready.set_exception(RealtimeError(f"no session in {READY_TIMEOUT_S:g} s after the handshake"))
+            return await back
+        finally:
+            self._elsewhere = None
 
-    async def _until_the_model_is_there(self) -> None:
-        """Or the apology and the end of the call."""
-        talk = self._talk
-        if not talk.ready.done():
-            talk.play(self._house.settings.call.one_moment)
-        try:
-            await asyncio.shield(talk.ready)
-        except RealtimeRefused as error:
-            raise CallOver(await talk.apologise(Reason.REALTIME_REFUSED, error)) from error
-        except RealtimeError as error:
-            raise CallOver(await talk.apologise(Reason.REALTIME_UNREACHABLE, error)) from error
-
-    # --- the ends
+    # --- what happens to the channel
 
     async def _watch_channel(self) -> None:
         while True:
             match await self._happenings.next():
+                case ari_events.StasisStart() as start if self._elsewhere is not None:
+                    if not self._elsewhere.done():
+                        self._elsewhere.set_result(start.args[1] if len(start.args) > 1 else "")
+                case ari_events.StasisEnd() if self._elsewhere is not None:
+                    pass  # into the dialplan, as we wanted
                 case ari_events.StasisEnd() | ari_events.ChannelDestroyed():
                     answered = self._story.answered_s is not None
                     raise CallOver(CallOutcome(Reason.CALLER_HANGUP if answered else Reason.CALLER_CANCELLED))
                 case ari_events.ChannelLost():
                     raise CallOver(CallOutcome(Reason.SWITCH_LOST, "the channel was gone after a reconnection"))
-                case ari_events.ChannelDtmfReceived():
+                case ari_events.ChannelStateChange(channel=ari_events.Channel(state="Up")):
+                    self._answered()  # by whoever has the caller now
+                case ari_events.ChannelDtmfReceived() as key:
                     log.info("dtmf")  # not which key: it may be part of a card number
+                    self._flow.key(key.digit, self._loop.time())
+                    self._woken.set()
                 case _:
                     pass
 
     async def _watch_orders(self) -> None:
         raise CallOver(await self._hang_up)
 
-    async def _watch_model(self) -> None:
-        """The socket died, or the server ended the session."""
-        talk = self._talk
-        if talk.client is None:
-            return
-        either: set[asyncio.Future[Any]] = {talk.client.lost, talk.fatal}
-        done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        raise CallOver(await talk.apologise(Reason.REALTIME_LOST, done.pop().result()))
-
     async def _watch_quality(self) -> None:
         while True:
             await asyncio.sleep(QUALITY_EVERY_S)
-            await self._look_at_quality()
+            if self._story.answered_s is not None:
+                await self._look_at_quality()
 
     async def _look_at_quality(self) -> None:
         """The caller's leg so far; a switch that cannot say is no reason to end a call."""
         with contextlib.suppress(AriError):
             if statistics := await self._channel.rtp_statistics():
                 heard, told = quality.from_asterisk(statistics)
-                self._quality["caller_to_switch"] = heard
+                self._story.quality["caller_to_switch"] = heard
                 if told:
-                    self._quality["switch_to_caller"] = told
+                    self._story.quality["switch_to_caller"] = told
 
-    def _whole_way(self) -> model.LegQuality:
-        """What we got of the caller; Asterisk hands the packets on as they come, so it is both legs."""
-        leg = self._quality.get("caller_to_switch")
-        return quality.from_counters(self._rtp.counters, self._rtp.jitter_ms, rtt_ms=leg.rtt_ms if leg else None)
+    # --- the end
 
     def hang_up(self, outcome: CallOutcome) -> None:
         """End the call from outside: the operator, or a worker that shuts down."""
@@ -345,23 +354,15 @@ class Call:
             await self._channel.hang_up(outcome.cause)
 
     def _report(self, outcome: CallOutcome) -> None:
-        story, talk = self._story, self._talk
-        counters = {f"rtp_{name}": value for name, value in self._rtp.counters.as_dict().items()}
-        counters |= {"barge_ins": talk.barge_ins, "false_barge_ins": talk.false_barge_ins}
-        counters["playout_overflow_ms"] = self._media.queue.overflow_ms
-        if talk.client:
-            counts = talk.client.session.counts
-            counters["uplink_dropped"] = talk.client.dropped_frames + counts["backlog_dropped"]
-            known = {name: count for name, count in counts.items() if not name.startswith("ignored:")}
-            counters |= {f"realtime_{name}": count for name, count in known.items()}
+        story = self._story
         self._emit(
             model.CallEnded,
             outcome=outcome,
             duration_s=round(self._loop.time() - story.started_s, 3),
             answered=story.answered_s is not None,
-            turns=talk.turns,
-            counters=counters,
-            quality=self._quality | {"caller_to_model": self._whole_way()},
+            turns=story.turns,
+            counters=story.counters,
+            quality=story.quality,
         )
 
 

@@ -105,7 +105,7 @@ def run_worker(
     """One call worker."""
     settings = _settings(config_file, standin=standin)
     logs.configure(settings.log, worker=number)
-    prompts = Prompts(current_folder(settings.run_dir / "prompts"))
+    prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
     _run(worker.run(settings, number, prompts))
 
 
@@ -120,7 +120,7 @@ def check(
         # Secrets print as stars: pydantic's SecretStr knows itself.
         print(settings.model_dump_json(indent=2))
     else:
-        print(f"{config_file}: well formed; {len(settings.agents)} agent(s), {len(settings.numbers)} number(s)")
+        print(f"{config_file}: well formed; {len(settings.agents)} agent(s), {len(settings.all_routes)} route(s)")
 
 
 @app.command("doctor", epilog="Example: sipagent doctor --json | jq '.[] | select(.ok | not)'")

@@ -110,7 +110,7 @@ async def _standin(settings: Settings, root: Root) -> AsyncIterator[None]:
 
 async def demo_call(settings: Settings, root: Root, console: Console) -> bool:
     """One call with a greeting and three turns, the last a barge-in; prints what the caller got."""
-    number = next((n for n in settings.numbers if n != "*"), "100")
+    number = next(iter(_numbers(settings)), "100")
     flite = Flite(root.command("flite"), CALLER_VOICE)
     asterisk = settings.asterisk
     config = PhoneConfig(
@@ -196,10 +196,17 @@ class _Step:
         self._console.print(f"[green]ok[/]  {escape(text)}", highlight=False)
 
 
+def _numbers(settings: Settings) -> list[str]:
+    """What a phone of ours can dial to reach a route, as far as that is one number."""
+    phone = settings.asterisk.phone_user
+    open_to_us = (route for route in settings.all_routes if not route.trunk or phone in route.trunk)
+    return [number for route in open_to_us for number in route.to if number.isdigit()]
+
+
 def _how_to_call(settings: Settings, console: Console, log_file: Path) -> None:
     asterisk = settings.asterisk
     console.rule("call it yourself")
-    numbers = ", ".join(n for n in settings.numbers if n != "*") or "any number"
+    numbers = ", ".join(_numbers(settings)) or "any number"
     console.print(f"  SIP server   {reachable(asterisk.sip_address)}:{asterisk.sip_port} (UDP)", highlight=False)
     console.print(f"  user         {asterisk.phone_user}", highlight=False)
     console.print(f"  password     {asterisk.phone_password.get_secret_value()}", highlight=False)

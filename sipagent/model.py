@@ -38,6 +38,8 @@ class Reason(StrEnum):
     CALLER_CANCELLED = "caller_cancelled"
     NO_INPUT = "no_input"
     MAX_DURATION = "max_duration"
+    COMPLETED = "completed"  # the caller was led to the end of their way: an announcement, a person, a mailbox
+    REJECTED = "rejected"  # by a route, before the answer
     OPERATOR_HANGUP = "operator_hangup"
     UNKNOWN_NUMBER = "unknown_number"
     REALTIME_REFUSED = "realtime_refused"
@@ -58,13 +60,16 @@ class _Meaning(NamedTuple):
     """Q.850 cause we release the channel with."""
 
 
-_NORMAL_CLEARING, _UNALLOCATED, _NETWORK_OUT_OF_ORDER, _TEMPORARY_FAILURE, _CONGESTION = 16, 1, 38, 41, 42
+_NORMAL_CLEARING, _UNALLOCATED, _REJECTED = 16, 1, 21
+_NETWORK_OUT_OF_ORDER, _TEMPORARY_FAILURE, _CONGESTION = 38, 41, 42
 
 _MEANING = {
     Reason.CALLER_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
     Reason.CALLER_CANCELLED: _Meaning(Result.ABANDONED, Fault.CALLER, _NORMAL_CLEARING),
     Reason.NO_INPUT: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
     Reason.MAX_DURATION: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.COMPLETED: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.REJECTED: _Meaning(Result.SUCCESS, Fault.NONE, _REJECTED),
     Reason.OPERATOR_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
     Reason.UNKNOWN_NUMBER: _Meaning(Result.FAILURE, Fault.CALLER, _UNALLOCATED),
     Reason.REALTIME_REFUSED: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
@@ -84,6 +89,8 @@ class CallOutcome(msgspec.Struct, frozen=True):
 
     reason: Reason
     detail: str = ""
+    q850: int | None = None
+    """A cause of its own, where a route names one."""
 
     @property
     def result(self) -> Result:
@@ -98,7 +105,7 @@ class CallOutcome(msgspec.Struct, frozen=True):
     @property
     def cause(self) -> int:
         """Q.850 cause for the caller's channel."""
-        return _MEANING[self.reason].cause
+        return self.q850 or _MEANING[self.reason].cause
 
 
 class Role(StrEnum):
@@ -136,10 +143,22 @@ class CallStarted(_Event, frozen=True, tag="call_started"):
 
     caller: str
     called: str
-    agent: str
     endpoint: str
     codec: str
     worker: int
+
+
+class CallRouted(_Event, frozen=True, tag="call_routed"):
+    """A route took the call; both are empty when none did."""
+
+    route: str
+    destination: str
+
+
+class StepEntered(_Event, frozen=True, tag="step_entered"):
+    """The caller has come to a step of the flow: `menu:main`, `agent:reception`, `queue:sales`."""
+
+    step: str
 
 
 class CallAnswered(_Event, frozen=True, tag="call_answered"):
@@ -236,6 +255,8 @@ class CallEnded(_Event, frozen=True, tag="call_ended"):
 
 CallEvent = (
     CallStarted
+    | CallRouted
+    | StepEntered
     | CallAnswered
     | SessionOpened
     | AgentSpoke

@@ -16,12 +16,12 @@ from collections.abc import Callable
 import structlog
 
 from sipagent import model
-from sipagent.audio import PTIME_MS, Law
+from sipagent.audio import PTIME_MS
 from sipagent.config import Agent
 from sipagent.flow.no_input import GiveUp, NoInput, Say
-from sipagent.flow.prompts import Prompts
-from sipagent.media import MediaBridge
+from sipagent.flow.phrases import Phrase
 from sipagent.model import CallOutcome, Reason, Role
+from sipagent.room import PROMPT, Room
 from sipagent.turns import TurnClock
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
@@ -33,9 +33,6 @@ MODEL_WORD_S = 2.0
 """After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
 SPOKEN_TIMEOUT_S = 15.0
 """Longest wait for a last word to be spoken; a longer text is cut."""
-PROMPT = "prompt:"
-"""Item ids of our own prompts; the model knows nothing of them."""
-
 Emit = Callable[..., None]
 """`emit(kind of CallEvent, **its facts)`."""
 
@@ -43,13 +40,13 @@ Emit = Callable[..., None]
 class Talk:
     """What is said between answer and goodbye."""
 
-    def __init__(self, law: Law, media: MediaBridge, prompts: Prompts, apology: str, emit: Emit) -> None:
+    def __init__(self, room: Room, apology: Phrase, emit: Emit) -> None:
         self.turns = 0
         self.barge_ins = self.false_barge_ins = 0
         self.client: RealtimeClient | None = None
         """The model's socket, once it is open."""
         self._loop = asyncio.get_running_loop()
-        self._law, self._media, self._prompts, self._apology, self._emit = law, media, prompts, apology, emit
+        self._room, self._media, self._apology, self._emit = room, room.media, apology, emit
         self.ready: asyncio.Future[xai.Ready] = self._loop.create_future()
         """Done when the session is configured, or with the RealtimeError that prevented it."""
         # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
@@ -62,6 +59,7 @@ class Talk:
         self._quiet.set()
         self._turn = TurnClock()
         self._nudge: asyncio.TimerHandle | None = None
+        media = room.media
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
         media.on_cut, media.on_resume = self._on_cut, self._on_resume
 
@@ -117,19 +115,13 @@ class Talk:
                 await self._talked.wait()
                 await self._until_quiet()
 
-    def play(self, text: str) -> None:
-        """A prompt from the cache."""
-        item_id = PROMPT + text[:16]
-        self._media.play(item_id, self._prompts.get(text, self._law))
-        self._media.play_end(item_id)
-        self._quiet.clear()
-
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
         log.warning("call_apology", reason=reason, error=str(error))
         self._last_word()
         self._media.to_model = None
-        self.play(self._apology)
+        self._room.play([self._apology])
+        self._quiet.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self._until_quiet()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import ssl
 import time
 from collections.abc import Callable
 
@@ -20,10 +19,13 @@ from sipagent import model, tuning
 from sipagent.ari import events as ari_events
 from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
-from sipagent.call import APOLOGY_EXTENSION, Call, House
+from sipagent.call import APOLOGY_EXTENSION, Call
 from sipagent.config import Settings
 from sipagent.errors import AriError
+from sipagent.flow.machine import Plan
+from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts
+from sipagent.house import House, Policy
 from sipagent.link import WorkerLink
 from sipagent.model import CallOutcome, Reason, WorkerState
 from sipagent.observe.logs import log_event
@@ -62,14 +64,11 @@ class Worker:
         self.pacer_wheel = wheel = Wheel(time.monotonic())
         self._timer = PacerTimer(wheel, loop)
         self.house = House(
-            settings=settings,
+            policy=Policy.of(settings, prompts),
             worker=number,
             ari=self.ari,
             ports=_port_block(settings, number),
             wheel=wheel,
-            prompts=prompts,
-            # One for all sessions: making it takes 33 ms of the loop.
-            ssl_context=ssl.create_default_context() if settings.realtime.endpoint.startswith("wss:") else None,
             emit=self._emit,
         )
 
@@ -165,9 +164,10 @@ def _port_block(settings: Settings, number: int) -> PortBlock:
     return PortBlock(settings.media.address, start, start + share - 1)
 
 
-def needed_prompts(settings: Settings) -> list[str]:
-    """Every text that must be spoken without the model."""
-    return [settings.call.apology, settings.call.one_moment]
+def needed_prompts(settings: Settings) -> list[Phrase]:
+    """Everything that must be spoken without the model."""
+    call = settings.call
+    return [*(Phrase(text, call.language) for text in (call.apology, call.one_moment)), *Plan(settings).phrases()]
 
 
 async def run(settings: Settings, number: int, prompts: Prompts) -> None:

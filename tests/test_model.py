@@ -20,9 +20,9 @@ def test_every_reason_has_a_meaning(reason: Reason) -> None:
 
 LEG = model.LegQuality(100, 101, 1, 0.99, 0, 0, 0, 1.5, None, 90.0, 4.3)
 EVENTS: list[model.Upward] = [
-    model.CallStarted(
-        call_id="c", at=1.5, caller="+15551234567", called="100", agent="a", endpoint="e", codec="alaw", worker=1
-    ),
+    model.CallStarted(call_id="c", at=1.5, caller="+15551234567", called="100", endpoint="e", codec="alaw", worker=1),
+    model.CallRouted(call_id="c", at=1.5, route="office", destination="menu:main"),
+    model.StepEntered(call_id="c", at=1.5, step="menu:main"),
     model.CallAnswered(call_id="c", at=1.5, setup_ms=12.5),
     model.SessionOpened(
         call_id="c", at=1.5, model="m", requested_model="l", conversation_id="x", connect_ms=3.0, acknowledged=True

@@ -5,11 +5,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 enum { SOCKET_BUFFER_BYTES = 1 << 18, BATCH = 8, PACKET_ROOM = 512 };
+#define GONE_NS 200000000LL // a latched caller who hears nothing for so long has been hung up on
 
 static int64_t grid_from;
 static uint64_t next_slot; // caller next_slot % calls, one turn of all of them every 20 ms
@@ -19,6 +21,8 @@ void callers_open(int epoll, uint32_t tag) {
     for (int i = 0; i < run.calls; i++) {
         Call *call = &calls[i];
         struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        if (run.first_port) // even ports: the odd ones belong to RTCP
+            here.sin_port = htons((uint16_t)(run.first_port + 2 * i));
         socklen_t size = sizeof here;
         int on = 1, room = SOCKET_BUFFER_BYTES;
         *call = (Call){.number = i, .udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)};
@@ -60,6 +64,8 @@ static void send_frame(Call *call, int64_t now) {
     stamp_caller(packet + RTP_HEADER_BYTES, &stamp, voiced);
     call->sent++;
     up.sent += in_window(now);
+    if (run.lose_every && call->sent % run.lose_every == 0)
+        return;
     // A packet the kernel refuses is one that does not arrive: it is counted there.
     sendto(call->udp, packet, sizeof packet, 0, (struct sockaddr *)&call->bridge, sizeof call->bridge);
 }
@@ -67,6 +73,11 @@ static void send_frame(Call *call, int64_t now) {
 void callers_run(int64_t now) {
     for (int64_t due; (due = callers_due()) <= now; next_slot++) {
         Call *call = &calls[next_slot % (uint64_t)run.calls];
+        if (run.latch && call->started && now - call->heard_at > GONE_NS) {
+            call->started = false;
+            call->answer.abandoned = true;
+            down.fell_silent += in_window(now);
+        }
         if (!call->started)
             continue;
         int64_t sent_at = now_ns();
@@ -80,7 +91,7 @@ void callers_run(int64_t now) {
 
 bool agent_is_heard(const Call *call, int64_t now) {
     const Answer *answer = &call->answer;
-    bool under_way = answer->deltas && !answer->interrupted_at && answer->frames < ANSWER_FRAMES;
+    bool under_way = answer->deltas && !answer->interrupted_at && !answer->abandoned && answer->frames < ANSWER_FRAMES;
     return under_way || now - answer->last_at < 2 * PTIME_NS;
 }
 
@@ -99,9 +110,19 @@ static void measure(const Answer *answer, uint32_t frame, int64_t at) {
     }
 }
 
+static void tell_greeted(Call *call, uint32_t frame, int64_t at) {
+    if (run.by_order && !call->greeted)
+        printf("{\"event\":\"greeted\",\"call\":%d,\"at\":%.6f,\"frame\":%u}\n", call->number, (double)at / 1e9, frame),
+            fflush(stdout);
+    call->greeted = true;
+}
+
 static void on_agent_frame(Call *call, const Stamp *stamp, int64_t at) {
     Answer *answer = &call->answer;
     bool counts = in_window(at);
+    tell_greeted(call, stamp->frame, at);
+    if (stamp->number == GREETING)
+        return;
     if (stamp->call != (uint32_t)call->number) {
         down.crosstalk += counts;
     } else if (stamp->number != answer->number) {
@@ -152,6 +173,21 @@ static void on_packet(Call *call, const uint8_t *packet, size_t size, int64_t at
         down.garbled += counts;
 }
 
+// Strict RTP from our side: only who spoke first is heard, until the call is over.
+static bool is_of_call(Call *call, const struct sockaddr_in *source, const uint8_t *packet, size_t size, int64_t at) {
+    if (run.latch && !call->started) {
+        if (size != RTP_BYTES || packet[0] != 0x80 || packet[1] & 0x7F)
+            return false; // RTCP of a neighbour
+        call->bridge = *source;
+        call->hears = call->greeted = false;
+        call->started = true;
+    }
+    if (source->sin_port != call->bridge.sin_port)
+        return false;
+    call->heard_at = at;
+    return true;
+}
+
 static int64_t received_at(struct msghdr *message) {
     for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control))
         if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS) {
@@ -179,9 +215,10 @@ void callers_read(Call *call) {
     }
     int count = recvmmsg(call->udp, messages, BATCH, 0, NULL);
     for (int i = 0; i < count; i++) {
+        int64_t at = received_at(&messages[i].msg_hdr);
         // Other programs on the machine may miss their way to our port; the bridge has its own for each call.
-        if (sources[i].sin_port == call->bridge.sin_port)
-            on_packet(call, packets[i], messages[i].msg_len, received_at(&messages[i].msg_hdr));
+        if (is_of_call(call, &sources[i], packets[i], messages[i].msg_len, at))
+            on_packet(call, packets[i], messages[i].msg_len, at);
         else
             down.foreign++;
     }

@@ -50,6 +50,7 @@ void figures_print(double busy) {
     print_count("disordered", up.disordered);
     print_count("garbled", up.garbled);
     print_count("crosstalk", up.crosstalk);
+    print_count("filled", up.filled);
     print_samples("delay_ms", &up.delay, 1000, ",");
     print_samples("send_late_ms", &up.send_late, 1000, "},");
     printf("\"down\":{");
@@ -62,6 +63,7 @@ void figures_print(double busy) {
     print_count("stale", down.stale);
     print_count("foreign", down.foreign);
     print_count("rtp_lost", down.rtp_lost);
+    print_count("fell_silent", down.fell_silent);
     print_samples("pacing_ms", &down.pacing, 1000, ",");
     print_samples("grid_ms", &down.grid, 1000, ",");
     print_samples("drift_ms", &down.drift, 1000, ",");

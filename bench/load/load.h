@@ -31,6 +31,7 @@ typedef struct {
     uint32_t truncates;
     uint32_t frames; // heard: the number of the frame that must come next
     uint32_t after;  // frames that left after `interrupted_at`
+    bool abandoned;  // the call ended before it did
     int64_t first_at, last_at;
 } Answer;
 
@@ -40,7 +41,9 @@ typedef struct {
     int udp, number;
     uint16_t port;
     struct sockaddr_in bridge;
-    bool started;
+    bool started; // speaks
+    bool greeted; // has heard the agent's first frame
+    int64_t heard_at;
     uint32_t sent; // frames: also the RTP sequence and the next stamp
     int64_t voiced_from, voiced_to;
     bool hears; // a packet has come: `next_sequence` holds
@@ -52,8 +55,11 @@ typedef struct {
 } Call;
 
 typedef struct {
-    int calls;
+    int calls, first_port; // `first_port` 0: any; else callers have this one, the next but one, and so on
+    bool latch;            // callers wait to be called and speak to whoever they hear: they are a telephone's media
+    bool by_order;         // the window begins and ends when we are told to
     int64_t from, to; // the window that counts; `to` 0: not yet
+    uint32_t lose_every;   // of a caller's frames one in so many is not sent, to see that it is missed; 0: none
     bool tls;
     const char *certificate, *key;
     int interrupted_percent;
@@ -82,6 +88,8 @@ void model_run(int64_t now); // whenever the loop turns: a model is not punctual
 int model_ready(void); // calls whose session is configured and gets audio
 
 // stamp.c
+enum { GREETING = 0 }; // the number of an answer that comes before the caller is known: `call` is the session's then
+
 typedef struct {
     uint32_t call, number, frame; // of a caller's frame `frame` is 0; of the agent's, `number` is the answer
     int64_t sent_at;              // of a caller's frame, to the microsecond
@@ -104,12 +112,12 @@ typedef struct {
 void sample(Samples *samples, int64_t ns); // negative counts as 0
 
 typedef struct {
-    uint64_t sent, received, disordered, garbled, crosstalk;
+    uint64_t sent, received, disordered, garbled, crosstalk, filled;
     Samples delay, send_late;
 } Up;
 
 typedef struct {
-    uint64_t frames, silence, lost, disordered, garbled, crosstalk, stale, foreign, rtp_lost;
+    uint64_t frames, silence, lost, disordered, garbled, crosstalk, stale, foreign, rtp_lost, fell_silent;
     Samples pacing, grid, drift, first_audio;
 } Down;
 

@@ -2,7 +2,11 @@
 // under way. Progress goes to stdout, one JSON object a line; orders come in on stdin, one a line:
 //
 //   call I PORT    the bridge hears call I at this UDP port: its caller begins to speak
+//   start, end     of the window, with --by-order
+//   mark           answered by the event of this name: all that was to be told has been told
 //
+// With --latch nobody needs to say `call`: a caller speaks to whoever is heard first, until that falls silent.
+// With --by-order calls come and go as they like, and the first frame that each hears of the agent is told.
 // The end of stdin ends the program.
 #define _GNU_SOURCE
 #include "load.h"
@@ -25,6 +29,7 @@ Run run = {.calls = 1, .interrupted_percent = 25, .voice = true, .seed = 8817264
 Call *calls;
 
 static double settle_s = 5, window_s = 5;
+static bool start_ordered, end_ordered;
 
 static int64_t cpu_ns(void) {
     struct rusage usage;
@@ -49,9 +54,16 @@ static void read_orders(void) {
     while ((end = memchr(line, '\n', used - (size_t)(line - text)))) {
         int call, port;
         *end = 0;
-        if (sscanf(line, "call %d %d", &call, &port) != 2 || call < 0 || call >= run.calls)
+        if (!strcmp(line, "start"))
+            start_ordered = true;
+        else if (!strcmp(line, "end"))
+            end_ordered = true;
+        else if (!strcmp(line, "mark"))
+            tell("mark");
+        else if (sscanf(line, "call %d %d", &call, &port) == 2 && call >= 0 && call < run.calls)
+            callers_start(call, port);
+        else
             die("no order: %s", line);
-        callers_start(call, port);
         line = end + 1;
     }
     used -= (size_t)(line - text);
@@ -63,14 +75,16 @@ static void advance(int64_t now) {
     static enum { RAMP, SETTLE, WINDOW, DRAIN, DONE } phase;
     static int64_t until, cpu_from;
     static double busy;
-    if (phase == RAMP && model_ready() == run.calls) {
+    if (phase == RAMP && run.by_order) {
+        phase = SETTLE, until = INT64_MAX;
+    } else if (phase == RAMP && model_ready() == run.calls) {
         phase = SETTLE, until = now + (int64_t)(settle_s * 1e9);
         tell("up");
-    } else if (phase == SETTLE && now >= until) {
-        phase = WINDOW, until = now + (int64_t)(window_s * 1e9);
+    } else if (phase == SETTLE && (now >= until || start_ordered)) {
+        phase = WINDOW, until = run.by_order ? INT64_MAX : now + (int64_t)(window_s * 1e9);
         run.from = now, cpu_from = cpu_ns();
         tell("start");
-    } else if (phase == WINDOW && now >= until) {
+    } else if (phase == WINDOW && (now >= until || end_ordered)) {
         phase = DRAIN, until = now + DRAIN_NS;
         run.to = now, busy = (double)(cpu_ns() - cpu_from) / (double)(run.to - run.from);
         tell("end");
@@ -83,7 +97,9 @@ static void advance(int64_t now) {
 static void options(int count, char **words) {
     static const struct option known[] = {{"calls", 1, 0, 'n'},       {"settle", 1, 0, 's'},  {"seconds", 1, 0, 'w'},
                                           {"certificate", 1, 0, 'c'}, {"key", 1, 0, 'k'},     {"interrupted", 1, 0, 'i'},
-                                          {"no-voice", 0, 0, 'q'},    {0, 0, 0, 0}};
+                                          {"no-voice", 0, 0, 'q'},    {"first-port", 1, 0, 'p'},
+                                          {"latch", 0, 0, 'l'},       {"by-order", 0, 0, 'o'}, {"lose", 1, 0, 'x'},
+                                          {0, 0, 0, 0}};
     for (int option; (option = getopt_long(count, words, "", known, NULL)) != -1;) {
         switch (option) {
         case 'n': run.calls = atoi(optarg); break;
@@ -93,6 +109,10 @@ static void options(int count, char **words) {
         case 'k': run.key = optarg; break;
         case 'i': run.interrupted_percent = atoi(optarg); break;
         case 'q': run.voice = false; break;
+        case 'p': run.first_port = atoi(optarg); break;
+        case 'l': run.latch = true; break;
+        case 'o': run.by_order = true; break;
+        case 'x': run.lose_every = (uint32_t)atoi(optarg); break;
         default: die("see main.c for the options");
         }
     }

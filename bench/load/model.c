@@ -23,6 +23,7 @@
 struct Session {
     Stream stream;
     bool upgraded, configured, closed;
+    bool over; // its call has another
     Call *call;
     int64_t turn_at;   // when the next answer begins
     bool speech_noted; // the caller's, in this pause
@@ -60,17 +61,25 @@ int model_open(int epoll_fd, uint32_t listen_tag, uint32_t session_tag) {
     return ntohs(here.sin_port);
 }
 
+static int free_session(void) {
+    for (int number = 0; number < session_count; number++)
+        if (sessions[number].closed)
+            return number;
+    if (session_count == session_room)
+        die("more sessions than %d: does the bridge reconnect?", session_room);
+    return session_count++;
+}
+
 void model_accept(void) {
     int fd, on = 1;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-        if (session_count == session_room)
-            die("more sessions than %d: does the bridge reconnect?", session_room);
+        int number = free_session();
+        sessions[number] = (Session){0};
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         SSL *ssl = tls ? SSL_new(tls) : NULL;
         if (ssl)
             SSL_set_accept_state(ssl);
-        stream_open(&sessions[session_count].stream, fd, ssl, epoll, (uint64_t)tag << 32 | (uint32_t)session_count);
-        session_count++;
+        stream_open(&sessions[number].stream, fd, ssl, epoll, (uint64_t)tag << 32 | (uint32_t)number);
     }
 }
 
@@ -103,11 +112,11 @@ static const char *id(const char *what, const Call *call) {
     return text;
 }
 
-static void say_delta(Session *session, Call *call) {
+static void say_delta(Session *session, Call *call, uint32_t stamped) {
     Answer *answer = &call->answer;
     uint8_t audio[DELTA_FRAMES * FRAME_BYTES];
     for (int i = 0; i < DELTA_FRAMES; i++) {
-        Stamp stamp = {(uint32_t)call->number, answer->number, (uint32_t)(answer->deltas * DELTA_FRAMES + i), 0};
+        Stamp stamp = {stamped, answer->number, (uint32_t)(answer->deltas * DELTA_FRAMES + i), 0};
         stamp_agent(audio + i * FRAME_BYTES, &stamp);
     }
     char text[4096];
@@ -133,7 +142,7 @@ static double chance(void) {
 }
 
 static void judge(const Answer *answer, int64_t now) {
-    if (!answer->number || !in_window(now))
+    if (!answer->number || answer->abandoned || !in_window(now))
         return;
     if (!answer->interrupted_at) {
         down.lost += ANSWER_FRAMES - answer->frames;
@@ -146,6 +155,17 @@ static void judge(const Answer *answer, int64_t now) {
         answers.truncate_missing++;
     else if (answer->truncate_ms != (int64_t)answer->frames * PTIME_MS)
         answers.truncate_wrong++;
+}
+
+static void open_response(Session *session, Call *call) {
+    say(session, "response.created",
+        ",\"response\":{\"id\":\"%s\",\"object\":\"realtime.response\",\"output\":[],\"status\":\"in_progress\","
+        "\"status_details\":\"unimplemented\",\"usage\":{},\"metadata\":null}",
+        id("resp", call));
+    say(session, "response.output_item.added",
+        ",\"response_id\":\"%s\",\"output_index\":0,\"item\":{\"id\":\"%s\",\"object\":\"realtime.item\","
+        "\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\"}",
+        id("resp", call), id("item", call));
 }
 
 static void begin_answer(Session *session, Call *call, int64_t now) {
@@ -167,14 +187,7 @@ static void begin_answer(Session *session, Call *call, int64_t now) {
     call->voiced_from = now + length + SPEAK_AFTER_NS;
     call->voiced_to = session->turn_at - PTIME_NS;
     answers.begun += in_window(now);
-    say(session, "response.created",
-        ",\"response\":{\"id\":\"%s\",\"object\":\"realtime.response\",\"output\":[],\"status\":\"in_progress\","
-        "\"status_details\":\"unimplemented\",\"usage\":{},\"metadata\":null}",
-        id("resp", call));
-    say(session, "response.output_item.added",
-        ",\"response_id\":\"%s\",\"output_index\":0,\"item\":{\"id\":\"%s\",\"object\":\"realtime.item\","
-        "\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\"}",
-        id("resp", call), id("item", call));
+    open_response(session, call);
 }
 
 static void end_answer(Session *session, Call *call, const char *status) {
@@ -189,6 +202,15 @@ static void end_answer(Session *session, Call *call, const char *status) {
         ",\"response\":{\"id\":\"%s\",\"object\":\"realtime.response\",\"status\":\"%s\",\"output\":[]},"
         "\"response_id\":\"%s\",\"usage\":{\"output_audio_seconds\":%.2f}",
         id("resp", call), status, id("resp", call), call->answer.deltas * DELTA_FRAMES * PTIME_MS / 1000.0);
+}
+
+// Words that the bridge asks for before the caller has been heard: stamped with the session's number, not the call's.
+static void greet(Session *session) {
+    Call nobody = {.number = (int)(session - sessions)};
+    open_response(session, &nobody);
+    say_delta(session, &nobody, (uint32_t)nobody.number);
+    end_answer(session, &nobody, "completed");
+    session->turn_at += PAUSE_NS; // not into these words
 }
 
 static void interrupt(Session *session, Call *call, int64_t now) {
@@ -214,7 +236,7 @@ static void go_on(Session *session, Call *call, int64_t now) {
     } else if (answer->deltas < ANSWER_DELTAS) {
         if (answer->deltas && now < answer->first_delta_at + answer->deltas * DELTA_EVERY_NS)
             return;
-        say_delta(session, call);
+        say_delta(session, call, (uint32_t)call->number);
         if (answer->deltas % 5 == 0)
             say(session, "response.output_audio_transcript.delta",
                 ",\"item_id\":\"%s\",\"response_id\":\"%s\",\"delta\":\"nine to five \",\"start_time\":0",
@@ -242,6 +264,16 @@ void model_run(int64_t now) {
 
 // --- what we hear
 
+// The call's earlier session, if any, belongs to a call that was hung up.
+static void join(Session *session, Call *call) {
+    if (call->session)
+        call->session->over = true;
+    else
+        ready++;
+    session->call = call;
+    call->session = session;
+}
+
 static void on_audio(Session *session, const char *message, size_t size, int64_t at) {
     uint8_t audio[FRAME_BYTES + 8]; // EVP_DecodeBlock writes whole triples
     const char *value = json_value(message, size, "audio");
@@ -253,16 +285,19 @@ static void on_audio(Session *session, const char *message, size_t size, int64_t
                       : -1;
     for (size_t i = 1; decoded > 0 && i <= 2 && end[-(long)i] == '='; i++)
         decoded--;
+    if (decoded > 0 && is_silence(audio, (size_t)decoded)) {
+        up.filled += in_window(at); // made by the bridge: callers stamp all that they send
+        return;
+    }
     if (decoded < 0 || !stamp_read_caller(audio, (size_t)decoded, &stamp) || stamp.call >= (uint32_t)run.calls) {
         up.garbled += in_window(at);
         return;
     }
     Call *call = &calls[stamp.call];
-    if (!session->call) {
-        session->call = call;
-        call->session = session;
-        ready++;
-    }
+    if (!session->call)
+        join(session, call);
+    if (session->over)
+        return;
     bool counts = in_window(stamp.sent_at);
     if (session->call != call) {
         up.crosstalk += counts;
@@ -281,7 +316,7 @@ static void on_truncate(Session *session, const char *message, size_t size) {
     const char *ms = json_value(message, size, "audio_end_ms");
     const char *item = json_value(message, size, "item_id");
     Call *call = session->call;
-    if (!call || !ms || !item || strncmp(item + 1, id("item", call), strlen(id("item", call))))
+    if (!call || session->over || !ms || !item || strncmp(item + 1, id("item", call), strlen(id("item", call))))
         return; // of no item of ours: it will be missed
     call->answer.truncates++;
     call->answer.truncate_ms = strtoll(ms, NULL, 10);
@@ -308,6 +343,8 @@ static void on_message(Session *session, const Message *message, int64_t now) {
         on_audio(session, message->payload, message->size, now);
     else if (!strncmp(type, "\"conversation.item.truncate\"", 28))
         on_truncate(session, message->payload, message->size);
+    else if (!strncmp(type, "\"conversation.item.create\"", 26))
+        greet(session);
     else if (!strncmp(type, "\"session.update\"", 16))
         on_update(session, now);
 }
@@ -353,9 +390,11 @@ void model_event(int number, uint32_t events) {
     if (!alive) {
         session->closed = true;
         sessions_lost += in_window(now);
-        ready -= session->call != NULL;
-        if (session->call)
+        if (session->call && !session->over) {
+            ready--;
             session->call->session = NULL;
+            session->call->answer.abandoned = true;
+        }
         stream_close(&session->stream);
     }
 }

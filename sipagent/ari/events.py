@@ -68,6 +68,12 @@ class ChannelDestroyed(msgspec.Struct, frozen=True, tag_field="type", tag="Chann
     cause_txt: str = ""
 
 
+class ChannelStateChange(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelStateChange"):
+    """Its state changed: "Up" is answered."""
+
+    channel: Channel
+
+
 class ChannelDtmfReceived(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelDtmfReceived"):
     """A key, reported when it is let go (RFC 4733 never reaches the RTP leg)."""
 
@@ -98,12 +104,21 @@ class ChannelLost:
     channel: Channel
 
 
-ChannelEvent = ChannelLost | StasisStart | StasisEnd | ChannelHangupRequest | ChannelDestroyed | ChannelDtmfReceived
+ChannelEvent = (
+    ChannelLost
+    | StasisStart
+    | StasisEnd
+    | ChannelHangupRequest
+    | ChannelDestroyed
+    | ChannelStateChange
+    | ChannelDtmfReceived
+)
 Event = (
     StasisStart
     | StasisEnd
     | ChannelHangupRequest
     | ChannelDestroyed
+    | ChannelStateChange
     | ChannelDtmfReceived
     | ApplicationReplaced
     | RestResponse

@@ -31,6 +31,10 @@ class ChannelHandle:
         """180 Ringing towards the caller."""
         await self.ari.request("POST", f"channels/{self.id}/ring")
 
+    async def progress(self) -> None:
+        """183 Session Progress: heard before the answer."""
+        await self.ari.request("POST", f"channels/{self.id}/progress")
+
     async def answer(self) -> None:
         """200 OK."""
         await self.ari.request("POST", f"channels/{self.id}/answer")
@@ -44,6 +48,10 @@ class ChannelHandle:
                 return ""
             raise
         return str(answer.get("value", ""))
+
+    async def sip_header(self, name: str) -> str:
+        """A header of the INVITE that brought this channel; empty where there is none."""
+        return await self.variable(f"PJSIP_HEADER(read,{name})")
 
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable."""
@@ -66,6 +74,12 @@ class ChannelHandle:
         if not isinstance(answer, dict):
             return {}
         return {name: float(value) for name, value in answer.items() if isinstance(value, int | float)}
+
+    async def watch_elsewhere(self) -> None:
+        """Have its events told also while it is in the dialplan."""
+        await self.ari.request(
+            "POST", f"applications/{self.ari.app}/subscription", {"eventSource": f"channel:{self.id}"}
+        )
 
     async def continue_in(self, context: str, extension: str = "s") -> None:
         """Leave the application for the dialplan."""

@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ SOCKET_PATH_BYTES = 107
 RTP_PORTS_A_CALL = 4
 _FOLDERS = ("lib/agi-bin", "lib/keys", "log", "spool/recording", "spool/tmp", "spool/voicemail", "spool/monitor",
             "spool/cache")  # fmt: skip
+_INCLUDED = ("trunks.d", "dialplan.d", "acl.d")
 _VARIABLE = re.compile(r"@([A-Z_]+)@")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _SECRET = re.compile(r"[!-~]+")
@@ -55,7 +57,13 @@ class AsteriskConfig:
     ari_user: str = "sipagent"
     phone_user: str = "phone"
     trunks_dir: Path | None = None
-    """Rendered trunk sections (`*.conf`), copied to `trunks.d`."""
+    """Hand-written trunk sections (`*.conf`), copied to `trunks.d`."""
+    files: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """Further files under `etc` and their text: trunks and transports (`asterisk/trunks.py`). They hold passwords."""
+    tls_port: int = 0
+    """Where the files make Asterisk hear SIP over TLS; 0: nowhere."""
+    ice: bool = False
+    """For browsers; off without them, since it has deadlocked (asterisk/asterisk #1946)."""
 
     def __post_init__(self) -> None:
         if not self.run_dir.is_absolute():
@@ -66,6 +74,8 @@ class AsteriskConfig:
         for name in ("http_port", "sip_port"):
             if not 0 < getattr(self, name) < 65536:
                 raise ConfigError(f"asterisk.{name} is {getattr(self, name)}: a port is 1 to 65535")
+        if not 0 <= self.tls_port < 65536:
+            raise ConfigError(f"asterisk.tls_port is {self.tls_port}: a port is 1 to 65535, or 0 for no TLS")
         if self.workers < 1:
             raise ConfigError(f"workers is {self.workers}: at least one worker takes calls")
         for name in ("app", "ari_user", "phone_user"):
@@ -118,23 +128,33 @@ def render(config: AsteriskConfig, root: Root) -> Path:
     Raises:
         ConfigError: the configuration folder is missing, or names a variable that there is not.
     """
-    source = config.conf_dir or default_conf_dir()
-    if not (source / "asterisk.conf").is_file():
-        raise ConfigError(f"{source} is not a folder of Asterisk configuration: asterisk.conf is missing there")
+    texts = rendered(config, root)
     for directory in (config.run_dir, config.etc, config.socket_dir):
         _private(directory)
     for part in _FOLDERS:
         (config.run_dir / part).mkdir(parents=True, exist_ok=True)
-    for old in [*config.etc.glob("*.conf"), *config.etc.glob("trunks.d/*.conf")]:
-        old.unlink()
-    variables = _variables(config, root)
-    for file in sorted(source.glob("*.conf")):
-        _write(config.etc / file.name, fill(file.read_text(), variables, str(file)))
-    (config.etc / "trunks.d").mkdir(exist_ok=True)
-    trunks = config.trunks_dir or source / "trunks.d"
-    for file in sorted(trunks.glob("*.conf")):
-        _write(config.etc / "trunks.d" / file.name, file.read_text())
+    for part in _INCLUDED:
+        (config.etc / part).mkdir(exist_ok=True)
+    for name, text in texts.items():
+        _write(config.etc / name, text)
+    for old in config.etc.rglob("*.conf"):
+        if str(old.relative_to(config.etc)) not in texts:
+            old.unlink()
     return config.etc / "asterisk.conf"
+
+
+def rendered(config: AsteriskConfig, root: Root) -> dict[str, str]:
+    """The whole configuration as text by file name under `etc`, nothing written. Raises as `render`."""
+    source = config.conf_dir or default_conf_dir()
+    if not (source / "asterisk.conf").is_file():
+        raise ConfigError(f"{source} is not a folder of Asterisk configuration: asterisk.conf is missing there")
+    variables = _variables(config, root)
+    out = {file.name: fill(file.read_text(), variables, str(file)) for file in sorted(source.glob("*.conf"))}
+    by_hand = config.trunks_dir or source / "trunks.d"
+    out |= {f"trunks.d/{file.name}": file.read_text() for file in sorted(by_hand.glob("*.conf"))}
+    if both := out.keys() & config.files.keys():
+        raise ConfigError(f"{source}: {min(both)} is rendered from sipagent.toml too; rename one of the trunks")
+    return out | dict(config.files)
 
 
 def fill(text: str, variables: dict[str, str], name: str) -> str:
@@ -169,6 +189,7 @@ def _variables(config: AsteriskConfig, root: Root) -> dict[str, str]:
         "ARI_PASSWORD": config.ari_password,
         "PHONE_USER": config.phone_user,
         "PHONE_PASSWORD": config.phone_password,
+        "ICE": "yes" if config.ice else "no",
         "APP": config.app,
         "WORKERS": str(config.workers),
     }
@@ -183,8 +204,12 @@ def _private(directory: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
+    """Whole or not at all: a running Asterisk may read it at any moment."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(path)
 
 
 def remove_socket_dir(config: AsteriskConfig) -> None:

@@ -194,6 +194,34 @@ async def command(config: AsteriskConfig, root: Root, line: str, *, timeout_s: f
     return text
 
 
+RELOAD = (
+    "module reload acl",
+    "dialplan reload",
+    "module reload res_pjsip.so",
+    "module reload res_pjsip_endpoint_identifier_ip.so",
+    "module reload res_pjsip_outbound_registration.so",
+)
+"""In this order: an endpoint names its address list and its context. None of them touches a call that is up."""
+
+
+async def reload(config: AsteriskConfig, root: Root) -> None:
+    """Render anew and let the running Asterisk read it; calls go on as they are.
+
+    Transports stay as they were started: a new port, certificate file or outside address needs a restart.
+
+    Raises:
+        ConfigError: as `render`; nothing has been changed then.
+        ToolError: no Asterisk runs from this folder, or it did not take the configuration.
+    """
+    if running_pid(config) is None:
+        raise ToolError(f"no Asterisk runs from {config.run_dir}; `sipagent asterisk up` starts one")
+    render(config, root)
+    for line in RELOAD:
+        answer = await command(config, root, line)
+        if "reloaded" not in answer:
+            raise ToolError(f"Asterisk answered `{line}` with: {answer}; see {config.log_file}")
+
+
 async def ari_info(config: AsteriskConfig) -> AsteriskInfo:
     """`GET /ari/asterisk/info`: proves HTTP, ARI and its password.
 
@@ -243,6 +271,7 @@ def running_pid(config: AsteriskConfig) -> int | None:
 def check_ports(config: AsteriskConfig) -> None:
     """ToolError for the first port that another program holds, with the setting to change."""
     wanted: Sequence[tuple[socket.SocketKind, str, int, str]] = (
+        *([(socket.SOCK_STREAM, config.sip_host, config.tls_port, "asterisk.tls_port")] if config.tls_port else ()),
         (socket.SOCK_DGRAM, config.sip_host, config.sip_port, "asterisk.sip_port"),
         (socket.SOCK_STREAM, config.sip_host, config.sip_port, "asterisk.sip_port"),
         (socket.SOCK_STREAM, "127.0.0.1", config.http_port, "asterisk.http_port"),

@@ -22,6 +22,7 @@ from sipagent.config.sections import (
     WorkerSettings,
 )
 from sipagent.config.settings import Settings
+from sipagent.config.trunks import Trunk
 
 __all__ = [
     "Agent",
@@ -34,6 +35,7 @@ __all__ = [
     "RealtimeSettings",
     "Settings",
     "StandinSettings",
+    "Trunk",
     "VadSettings",
     "WorkerSettings",
     "load",

@@ -6,13 +6,16 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from sipagent.config.sections import Agent
+from sipagent.config.policy import problems
 from sipagent.config.settings import Settings
 from sipagent.errors import ConfigError
+
+_KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
+_SECRET_KEY = re.compile("password|key|secret|auth")
 
 
 def load(path: Path | None) -> Settings:
@@ -25,10 +28,14 @@ def load(path: Path | None) -> Settings:
     secrets_dirs = _secrets_dirs(data)
     if os.environ.get("XAI_API_KEY"):
         data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
+    data.setdefault("folder", str(file.parent))
     try:
         settings = Settings(**data, _secrets_dir=secrets_dirs)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, text, item) for item in error.errors())) from None
+    found = [_placed(file, text, [str(key) for key in problem.where], problem.what) for problem in problems(settings)]
+    if found:
+        raise ConfigError("\n".join(found))
     return _with_prompt_files(settings, file)
 
 
@@ -85,15 +92,21 @@ def _explain(file: Path, text: str, item: Any) -> str:
     """One pydantic error as: file:line: key: what is wrong. The offending value is shown, unless secret."""
     keys = [str(key) for key in item["loc"]]
     message = str(item["msg"]).removeprefix("Value error, ")
-    if not keys and (found := re.match(r"([\w.*+#-]+): ", message)):
-        keys = found[1].split(".", 1)
+    whole_table = item["type"] == "value_error" and not isinstance(item.get("input"), str | int | float)
+    if whole_table and (found := _KEY_IN_MESSAGE.match(message)):
+        # A check of a whole table says itself which of its keys it means.
+        keys += found[1].split(".")
         message = message[found.end() :]
     if item["type"] == "extra_forbidden":
         message = f"unknown key; sipagent.example.toml shows every key of this section{_nearest(keys)}"
     elif item["type"] == "missing":
         message = "is needed; sipagent.example.toml shows how it looks"
-    elif isinstance(item.get("input"), str | int | float) and not any("password" in k or "key" in k for k in keys):
-        message += f" (it is {item['input']!r})"
+    elif isinstance(item.get("input"), str | int | float) and not any(_SECRET_KEY.search(key) for key in keys):
+        message += f" (it is {item['input']!r})" if repr(item["input"]) not in message else ""
+    return _placed(file, text, keys, message)
+
+
+def _placed(file: Path, text: str, keys: list[str], message: str) -> str:
     line = _line_of(text, keys)
     return f"{file}{f':{line}' if line else ''}: {'.'.join(keys) or 'file'}: {message}"
 
@@ -103,25 +116,38 @@ def _nearest(keys: list[str]) -> str:
 
     model: Any = Settings
     for key in keys[:-1]:
-        annotation = model.model_fields[key].annotation if key in getattr(model, "model_fields", {}) else None
-        if annotation == dict[str, Agent]:
-            model = {"agents": Agent}[key]
-            keys = [*keys[:1], *keys[2:]]
-            break
-        if annotation is None:
-            return ""
-        model = annotation
+        model = _inside(model, key)
     close = difflib.get_close_matches(keys[-1], getattr(model, "model_fields", {}), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _inside(model: Any, key: str) -> Any:
+    """The type behind a key: a section's field, or what a table of sections or a list of them holds."""
+    fields = getattr(model, "model_fields", None)
+    if fields is not None:
+        by_alias = (field for name, field in fields.items() if key in {name, field.alias})
+        field = next(by_alias, None)
+        model = field.annotation if field else None
+        return _inside(model, "") if _is_optional(model) else model
+    values = [arg for arg in get_args(model) if hasattr(arg, "model_fields")]
+    return values[-1] if values else None
+
+
+def _is_optional(model: Any) -> bool:
+    return type(None) in get_args(model)
 
 
 def _line_of(text: str, keys: list[str]) -> int | None:
     """Line of a key in the TOML text: by its table header, else the table's own line, else None."""
     best: int | None = None
     table: list[str] = []
+    counts: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+        if header := re.match(r"\s*(\[\[?)([^\]]+)\]", line):
+            names = tuple(part.strip().strip("\"'") for part in header[2].split("."))
+            if header[1] == "[[":
+                counts[names] = counts.get(names, -1) + 1
+            table = _with_places(names, counts)
             if table == keys[: len(table)]:
                 best = best or number
             if table == keys:
@@ -131,3 +157,13 @@ def _line_of(text: str, keys: list[str]) -> int | None:
             if path == keys[: len(path)]:
                 return number
     return best
+
+
+def _with_places(names: tuple[str, ...], counts: dict[tuple[str, ...], int]) -> list[str]:
+    """A table's path as pydantic names it: the second [[routes]] is routes.1."""
+    out: list[str] = []
+    for length, name in enumerate(names, 1):
+        out.append(name)
+        if names[:length] in counts:
+            out.append(str(counts[names[:length]]))
+    return out

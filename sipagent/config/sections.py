@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from sipagent.config.base import Port, PortRange, Section
+from sipagent.config.destinations import Destination
+from sipagent.config.trunks import Network
 
 
 class AsteriskSettings(Section):
@@ -29,6 +31,29 @@ class AsteriskSettings(Section):
     phone_user: str = "phone"
     phone_password: SecretStr = SecretStr("")
     """The softphone account that `make run` prints."""
+    tls_port: int = Field(0, ge=0, le=65535)
+    """SIP over TLS 1.2 and later; usually 5061. 0: none."""
+    tls_certificate: str = ""
+    """PEM file: our certificate and those between it and the root."""
+    tls_key: str = ""
+    """PEM file, readable by Asterisk's user only."""
+    tls_ca: str = "/etc/ssl/certs/ca-certificates.crt"
+    """PEM file of roots that far ends' certificates must lead to; a PBX with a root of its own: put it here."""
+    external_address: str = Field("", pattern=r"^[A-Za-z0-9.:-]*$")
+    """Behind NAT: the public address that far ends outside of `local_networks` are told, for SIP and RTP."""
+    local_networks: tuple[Network, ...] = ()
+    """Reached without the NAT: the office, a PBX on the LAN."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> AsteriskSettings:
+        if self.tls_port and not (self.tls_certificate and self.tls_key):
+            raise ValueError("tls_port: TLS needs tls_certificate and tls_key")
+        if self.tls_port and self.tls_port == self.sip_port:
+            raise ValueError(f"tls_port: {self.tls_port} is sip_port (TCP) already")
+        for key in ("tls_certificate", "tls_key", "tls_ca"):
+            if re.search(r"[\x00-\x1f;]", getattr(self, key)):
+                raise ValueError(f"{key}: a path without control characters and semicolons")
+        return self
 
     @property
     def url(self) -> str:
@@ -149,6 +174,12 @@ class CallSettings(Section):
     """Ring while media and model connect; answer after this long even if the model is late."""
     apology: str = "We are sorry, your call cannot be served at the moment. Please try again later."
     one_moment: str = "One moment, please."
+    operator: Destination | None = None
+    """What the key "operator" of a menu means."""
+    language: str = "en"
+    """What callers are spoken to in, until a menu changes it."""
+    dial_within_s: float = Field(30.0, ge=1, le=300)
+    """How long a `dial:NUMBER@TRUNK` rings."""
 
 
 class ControlSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 from pydantic_settings import (
@@ -12,6 +13,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sipagent.config.destinations import Destination
+from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
+from sipagent.config.routes import Hours, Route
 from sipagent.config.sections import (
     Agent,
     AsteriskSettings,
@@ -23,6 +27,8 @@ from sipagent.config.sections import (
     StandinSettings,
     WorkerSettings,
 )
+from sipagent.config.trunks import Trunk
+from sipagent.config.trunks import check as check_trunks
 
 
 class Settings(BaseSettings):
@@ -41,9 +47,26 @@ class Settings(BaseSettings):
     realtime: RealtimeSettings = RealtimeSettings()
     media: MediaSettings = MediaSettings()
     call: CallSettings = CallSettings()
+    trunks: dict[str, Trunk] = {}
+    """Carriers, PBXs and phones, by name."""
     agents: dict[str, Agent] = Field(min_length=1)
-    numbers: dict[str, str] = Field(min_length=1)
-    """Dialled number or extension -> agent; "*" for all others."""
+    numbers: dict[str, str] = {}
+    """The short form of a route: dialled number or extension -> agent; "*" for all others."""
+    routes: tuple[Route, ...] = ()
+    """In order: the first that fits takes the call. Who fits none gets 404."""
+    hours: dict[str, Hours] = {}
+    menus: dict[str, Menu] = {}
+    announcements: dict[str, Announcement] = {}
+    collects: dict[str, Collect] = {}
+    queues: dict[str, Queue] = {}
+    mailboxes: dict[str, Mailbox] = {}
+    dials: dict[str, Dial] = {}
+    variables: dict[str, str] = {}
+    """{name} in prompts and instructions."""
+    steps: dict[str, dict[str, dict[str, Any]]] = {}
+    """Steps of your own: [steps.KIND.NAME], read by the class that the entry point `sipagent.steps` names KIND."""
+    folder: Path = Path()
+    """Where files named in the configuration lie: its own folder."""
     control: ControlSettings = ControlSettings()
     worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
@@ -51,9 +74,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Settings:
-        for number, agent in self.numbers.items():
-            if agent not in self.agents:
-                raise ValueError(f"numbers.{number}: no agent {agent!r}; there is {', '.join(sorted(self.agents))}")
+        check_trunks(self.trunks, self.asterisk.phone_user, bool(self.asterisk.tls_port))
         for name, (first, last) in {
             "asterisk.rtp_ports": self.asterisk.rtp_ports,
             "media.ports": self.media.ports,
@@ -70,10 +91,16 @@ class Settings(BaseSettings):
         """Unix socket between the control process and its workers."""
         return self.run_dir / "control.sock"
 
-    def agent_for(self, number: str) -> tuple[str, Agent] | None:
-        """The agent that answers a dialled number."""
-        name = self.numbers.get(number) or self.numbers.get("*")
-        return (name, self.agents[name]) if name else None
+    @property
+    def endpoints(self) -> set[str]:
+        """Whoever may call us and be called: trunks and phone accounts, by the names Asterisk knows them by."""
+        return {self.asterisk.phone_user, *self.trunks}
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """[[routes]], and after them [numbers] as routes."""
+        numbers = sorted(self.numbers.items(), key=lambda item: item[0] == "*")
+        return (*self.routes, *(Route(to=(to,), go=Destination(f"agent:{agent}")) for to, agent in numbers))
 
     @classmethod
     def settings_customise_sources(

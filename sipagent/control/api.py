@@ -32,6 +32,8 @@ class CallView(BaseModel):
     worker: int
     caller: str
     called: str
+    route: str
+    step: str
     agent: str
     endpoint: str
     codec: str
@@ -113,6 +115,8 @@ def _call(call: LiveCall) -> CallView:
         worker=call.worker,
         caller=call.caller,
         called=call.called,
+        route=call.route,
+        step=call.step,
         agent=call.agent,
         endpoint=call.endpoint,
         codec=call.codec,

@@ -26,9 +26,13 @@ class LiveCall:
     started_at: float
     caller: str
     called: str
-    agent: str
     endpoint: str
     codec: str
+    route: str = ""
+    step: str = ""
+    """Where the caller is: menu:main, agent:reception, queue:sales."""
+    agent: str = ""
+    """Who spoke or speaks with them."""
     state: str = "ringing"
     realtime_model: str = ""
     turns: int = 0
@@ -108,7 +112,6 @@ class Live:
                 started_at=event.at,
                 caller=event.caller,
                 called=event.called,
-                agent=event.agent,
                 endpoint=event.endpoint,
                 codec=event.codec,
             )
@@ -121,6 +124,12 @@ class Live:
 
     def _advance(self, call: LiveCall, event: model.CallEvent) -> None:
         match event:
+            case model.CallRouted():
+                call.route = event.route
+            case model.StepEntered():
+                call.step = event.step
+                if event.step.startswith("agent:"):
+                    call.agent = event.step.removeprefix("agent:")
             case model.CallAnswered():
                 call.state = "answered"
             case model.SessionOpened():

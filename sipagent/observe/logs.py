@@ -96,10 +96,13 @@ def log_event(event: model.CallEvent) -> None:
                 call_id=event.call_id,
                 caller=event.caller,
                 called=event.called,
-                agent=event.agent,
                 endpoint=event.endpoint,
                 codec=event.codec,
             )
+        case model.CallRouted():
+            log.info("call_routed", call_id=event.call_id, route=event.route, destination=event.destination)
+        case model.StepEntered():
+            log.info("step_entered", call_id=event.call_id, step=event.step)
         case model.SessionOpened():
             log.info(
                 "session_opened",

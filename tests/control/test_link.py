@@ -16,9 +16,7 @@ from tests.waiting import until
 
 
 def started(call_id: str) -> model.CallStarted:
-    return model.CallStarted(
-        call_id=call_id, at=0, caller="1", called="100", agent="a", endpoint="e", codec="ulaw", worker=1
-    )
+    return model.CallStarted(call_id=call_id, at=0, caller="1", called="100", endpoint="e", codec="ulaw", worker=1)
 
 
 def ended(call_id: str) -> model.CallEnded:

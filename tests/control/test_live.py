@@ -6,9 +6,7 @@ from sipagent.model import CallOutcome, Reason, Role, WorkerState
 
 
 def started(call_id: str, worker: int = 1) -> model.CallStarted:
-    return model.CallStarted(
-        call_id=call_id, at=5, caller="1", called="100", agent="a", endpoint="e", codec="alaw", worker=worker
-    )
+    return model.CallStarted(call_id=call_id, at=5, caller="1", called="100", endpoint="e", codec="alaw", worker=worker)
 
 
 def ended(call_id: str) -> model.CallEnded:

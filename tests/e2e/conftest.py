@@ -20,6 +20,7 @@ from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.config import Settings
+from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
@@ -91,7 +92,7 @@ def prompts_dir(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default prompts, spoken once a session."""
     folder = tmp_path_factory.mktemp("prompts")
     voice = FliteVoice(Flite(root.command("flite")))
-    asyncio.run(render(folder, SHORT_PROMPTS.values(), voice))
+    asyncio.run(render(folder, [Phrase(text) for text in SHORT_PROMPTS.values()], voice))
     return prompt_folder(folder, voice.name)
 
 

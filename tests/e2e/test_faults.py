@@ -9,6 +9,7 @@ import pytest
 from sipagent import model
 from sipagent.ari.objects import ChannelHandle
 from sipagent.audio import Law
+from sipagent.flow.phrases import Phrase
 from sipagent.model import Fault, Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
@@ -101,7 +102,7 @@ async def test_what_ends_a_call_with_an_apology(rig: MakeRig, fault: str) -> Non
     outcome = await node.ended()
     assert outcome.reason is APOLOGISED[fault]
     assert outcome.fault is Fault.PROVIDER
-    apology = node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW)
+    apology = node.worker.house.policy.prompts.get(Phrase(node.settings.call.apology), Law.ULAW)
     assert apology in heard
     assert end.cause == 38
     await node.nothing_left()
@@ -115,7 +116,7 @@ async def test_a_drop_during_the_opening_ends_with_an_apology(rig: MakeRig) -> N
         await phone.wait_ended(15)
         heard = phone.media.received_payload()
     assert (await node.ended()).reason is Reason.REALTIME_UNREACHABLE
-    assert node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW) in heard
+    assert node.worker.house.policy.prompts.get(Phrase(node.settings.call.apology), Law.ULAW) in heard
     await node.nothing_left()
 
 
@@ -128,7 +129,7 @@ async def test_a_handshake_that_hangs_ends_with_an_apology(rig: MakeRig) -> None
         heard = phone.media.received_payload()
     assert (await node.ended()).reason is Reason.REALTIME_UNREACHABLE
     for text in (node.settings.call.one_moment, node.settings.call.apology):
-        assert node.worker.house.prompts.get(text, Law.ULAW) in heard
+        assert node.worker.house.policy.prompts.get(Phrase(text), Law.ULAW) in heard
     await node.nothing_left()
 
 
@@ -141,7 +142,7 @@ async def test_a_model_that_falls_silent_ends_with_an_apology(rig: MakeRig, faul
         await phone.wait_ended(15)
         heard = phone.media.received_payload()
     assert (await node.ended()).reason is Reason.REALTIME_SILENT
-    assert node.worker.house.prompts.get(node.settings.call.apology, Law.ULAW) in heard
+    assert node.worker.house.policy.prompts.get(Phrase(node.settings.call.apology), Law.ULAW) in heard
     await node.nothing_left(standin_sees=fault == "stuck")
 
 

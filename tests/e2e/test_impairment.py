@@ -198,7 +198,7 @@ async def test_a_bad_line_between_switch_and_worker(rig: MakeRig, monkeypatch: p
             relay.connect(external.address)
             yield replace(external, address=relay.near)
 
-    monkeypatch.setattr("sipagent.call.external_media", through_the_relay)
+    monkeypatch.setattr("sipagent.room.external_media", through_the_relay)
     told = await monologue(await rig(MONOLOGUE), relay, monkeypatch, between_phone_and_switch=False)
     keeps_time(told)
     counters, done = told_counters(told), to_worker.done

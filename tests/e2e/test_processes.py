@@ -377,7 +377,7 @@ async def test_check_says_where_and_how(tmp_path: Path, config_file: Path) -> No
     env = environment(tmp_path / "run")
     assert await output_of(env, "check", str(config_file)) == (
         0,
-        f"{config_file}: well formed; 1 agent(s), 1 number(s)\n",
+        f"{config_file}: well formed; 1 agent(s), 1 route(s)\n",
     )
     config_file.write_text(CONFIG.replace("greeting", "greting"))
     code, out = await output_of(env, "check", str(config_file))

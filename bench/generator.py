@@ -1,0 +1,101 @@
+"""The load generator (`bench/load`) from our side: its command line, its two pipes, what it says and takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from bench import build
+from bench.processes import process
+from bench.results import Figures
+from sipagent.errors import ToolError
+
+PATIENCE_S = 15.0
+"""For anything that it should say at once."""
+
+
+class NotUp(ToolError):
+    """The calls of a run did not come up: more than the bridge can take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """A caller heard the agent for the first time in a call."""
+
+    caller: int
+    at: float
+    """Unix time."""
+    frame: int
+    """Which frame of the agent's words it was: 0, or their beginning was lost."""
+
+
+class Generator:
+    """A load generator that runs."""
+
+    def __init__(self, started: asyncio.subprocess.Process) -> None:
+        self.pid = started.pid
+        self.model_port = 0
+        self.caller_ports: list[int] = []
+        self.bridge_ports: dict[int, int] = {}
+        """Where the bridge hears each call."""
+        self.greeted: list[Greeted] = []
+        """In the order of hearing; with `--by-order` only."""
+        # Pipes, since `process` was not given a log.
+        self._orders = cast("asyncio.StreamWriter", started.stdin)
+        self._said = cast("asyncio.StreamReader", started.stdout)
+
+    def on_media(self, call: int, port: int) -> None:
+        """The bridge hears this call there."""
+        self.bridge_ports[call] = port
+        self.order(f"call {call} {port}")
+
+    def order(self, line: str) -> None:
+        """One of the orders of `bench/load/main.c`."""
+        self._orders.write(f"{line}\n".encode())
+
+    async def hear(self, event: str, timeout_s: float) -> dict[str, Any]:
+        """The next thing it says beside greetings, which must be this."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    line = await self._said.readline()
+                    said: dict[str, Any] = json.loads(line) if line else {}
+                    if said.get("event") != "greeted":
+                        break
+                    self.greeted.append(Greeted(said["call"], said["at"], said["frame"]))
+        except TimeoutError:
+            raise NotUp(f"no {event!r} of the load generator in {timeout_s:g} s") from None
+        if said.get("event") != event:
+            raise ToolError(f"the load generator ended before {event!r}: its words are above")
+        return said
+
+    async def catch_up(self) -> None:
+        """Until `greeted` holds all that was heard so far."""
+        self.order("mark")
+        await self.hear("mark", PATIENCE_S)
+
+    async def figures(self) -> Figures:
+        """What the window, which has ended, brought."""
+        return msgspec.convert(await self.hear("figures", PATIENCE_S), Figures)
+
+
+@contextlib.asynccontextmanager
+async def generator(
+    calls: int, core: int | None, *, tls: bool, options: tuple[str, ...] = ()
+) -> AsyncIterator[Generator]:
+    """Run one until the end of the block; its model listens and its callers have their ports."""
+    command = [str(build.program("load")), "--calls", str(calls), *options]
+    if tls:
+        certificate, key = build.certificate()
+        command += ["--certificate", str(certificate), "--key", str(key)]
+    async with process(command, core) as started:
+        load = Generator(started)
+        where = await load.hear("listening", PATIENCE_S)
+        load.model_port, load.caller_ports = where["model_port"], where["caller_ports"]
+        yield load

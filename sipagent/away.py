@@ -1,0 +1,77 @@
+"""Where Asterisk has the caller while we do not: its queues, its mailboxes, somebody else's phone.
+
+The caller goes on in the dialplan (extensions-elsewhere.conf) and comes back to the worker that sent them, with
+one word for how it was. Until then we hear only of their end, since we keep watching the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sipagent.ari.objects import ChannelHandle
+from sipagent.config import Settings
+from sipagent.flow.machine import Elsewhere, ToAgent, ToDial, ToQueue, ToVoicemail
+
+BACK = "SIPAGENT_BACK"
+"""Channel variable: the application to come back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An extension of the dialplan, and the channel variables it looks at."""
+
+    context: str
+    extension: str = "s"
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
+    """Where in the dialplan that is."""
+    match elsewhere:
+        case ToQueue():
+            wait_s = settings.queues[elsewhere.queue].timeout_s
+            return Place("sipagent-queue", "s", {"SIPAGENT_QUEUE": elsewhere.queue, "SIPAGENT_WAIT": f"{wait_s:.0f}"})
+        case ToVoicemail():
+            return Place("sipagent-voicemail", "s", {"SIPAGENT_MAILBOX": elsewhere.mailbox})
+        case ToDial():
+            return Place(
+                "sipagent-dial",
+                "s",
+                {
+                    "SIPAGENT_DIAL": dial_string(elsewhere.number, elsewhere.trunk, settings),
+                    "SIPAGENT_WAIT": f"{elsewhere.timeout_s:.0f}",
+                    "SIPAGENT_SHOWN": shown_number(elsewhere.trunk, settings),
+                },
+            )
+        case ToAgent():
+            raise ValueError("an agent is with us")
+
+
+def dial_string(number: str, endpoint: str, settings: Settings) -> str:
+    """What Dial() takes: a number in the trunk's own form, or a phone account.
+
+    Raises:
+        ValueError: the number holds something that cannot be dialled.
+    """
+    trunk = settings.trunks.get(endpoint)
+    if not number or trunk is None:
+        return f"PJSIP/{endpoint}"
+    return f"PJSIP/{trunk.out(number)}@{endpoint}"
+
+
+def shown_number(endpoint: str, settings: Settings) -> str:
+    """The caller id this trunk insists on; empty: the caller's own goes through."""
+    trunk = settings.trunks.get(endpoint)
+    if trunk is None or not (shown := trunk.caller_id.default or next(iter(trunk.caller_id.allow), "")):
+        return ""
+    return trunk.out(shown).removeprefix(trunk.dial_prefix)
+
+
+async def leave(channel: ChannelHandle, place: Place) -> None:
+    """Send the caller there, with the way back in hand."""
+    # Before they leave, so that an end which follows at once is told.
+    await channel.watch_elsewhere()
+    for name, value in {BACK: channel.ari.app, **place.variables}.items():
+        await channel.set_variable(name, value)
+    await channel.continue_in(place.context, place.extension)

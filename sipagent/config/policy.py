@@ -1,0 +1,192 @@
+"""What only the whole file shows: destinations that are not there, loops, routes that nobody reaches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from sipagent import patterns
+from sipagent.config.destinations import ALONE, Destination
+from sipagent.config.ivr import Text
+from sipagent.config.routes import Route
+
+if TYPE_CHECKING:
+    from sipagent.config.settings import Settings
+
+Path = tuple[str | int, ...]
+CALL_VARIABLES = frozenset({"caller", "called", "original_called", "trunk", "digits", "language"})
+"""Known of every call; [variables] and the digits of [collects] come on top."""
+PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_SPOKEN = ("prompt", "no_input", "invalid", "confirmation", "greeting")
+_TABLE_OF = {
+    "agent": "agents",
+    "menu": "menus",
+    "announcement": "announcements",
+    "collect": "collects",
+    "queue": "queues",
+    "voicemail": "mailboxes",
+    "dial": "dials",
+}
+BUILT_IN = frozenset({*_TABLE_OF, *ALONE, "reject", "language"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not fit, and where."""
+
+    where: Path
+    what: str
+
+
+def problems(settings: Settings) -> Iterator[Problem]:
+    """Everything that does not hang together, in the order of the file's kinds."""
+    for where, destination in walk(settings):
+        if what := _wrong_with(destination, where, settings):
+            yield Problem(where, what)
+    yield from _routes(settings)
+    yield from _queues(settings)
+    yield from _prompts(settings)
+    yield from _loops(settings)
+    if settings.call.operator == "operator":
+        yield Problem(("call", "operator"), "the operator cannot be the operator")
+
+
+def walk(value: Any, where: Path = ()) -> Iterator[tuple[Path, Destination]]:
+    """Every destination in the configuration, with its place."""
+    if isinstance(value, Destination):
+        yield where, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from walk(getattr(value, name), (*where, name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from walk(item, (*where, str(key)))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from walk(item, (*where, index))
+
+
+def _wrong_with(destination: Destination, where: Path, settings: Settings) -> str:
+    kind, name = destination.kind, destination.name
+    in_a_menu = where[0] == "menus" and "keys" in where
+    if kind in {"repeat", "back", "language"} and not in_a_menu:
+        return f"{kind!r} means something for the keys of a menu only"
+    if kind == "operator" and settings.call.operator is None:
+        return "there is no operator: set [call] operator"
+    if kind == "dial" and "@" in name:
+        number, _, trunk = name.rpartition("@")
+        if not number:
+            return f"{destination}: which number? As dial:401@{trunk}"
+        return "" if trunk in settings.endpoints else _nobody("trunk", trunk, settings.endpoints)
+    if table := _TABLE_OF.get(kind):
+        known = getattr(settings, table)
+        return "" if name in known else _nobody(kind, name, known)
+    if kind in BUILT_IN:
+        return ""
+    if kind in settings.steps:
+        return "" if name in settings.steps[kind] else _nobody(kind, name, settings.steps[kind])
+    return f"there is no step {kind!r}: {', '.join(sorted(_TABLE_OF))}, {', '.join(sorted(BUILT_IN - set(_TABLE_OF)))}"
+
+
+def _nobody(kind: str, name: str, known: Any) -> str:
+    return f"no {kind} {name!r}; there is {', '.join(sorted(known)) or 'none'}"
+
+
+def _routes(settings: Settings) -> Iterator[Problem]:
+    if not settings.all_routes:
+        yield Problem((), "no call goes anywhere: give [[routes]], or [numbers] as the short form of them")
+    for number, agent in settings.numbers.items():
+        if agent not in settings.agents:
+            yield Problem(("numbers", number), _nobody("agent", agent, settings.agents))
+    for index, route in enumerate(settings.routes):
+        for trunk in route.trunk:
+            if trunk not in settings.endpoints:
+                yield Problem(("routes", index, "trunk"), _nobody("trunk", trunk, settings.endpoints))
+        hours = route.hours.removeprefix("!")
+        if hours and hours not in settings.hours:
+            yield Problem(("routes", index, "hours"), _nobody("hours", hours, settings.hours))
+        for earlier, other in enumerate(settings.routes[:index]):
+            if shadows(other, route):
+                name = other.name or f"number {earlier + 1}"
+                yield Problem(("routes", index), f"is never reached: route {name} before it takes all of its calls")
+                break
+
+
+def shadows(first: Route, second: Route) -> bool:
+    """Does `first` surely take every call that `second` means?"""
+    return (
+        (not first.trunk or bool(second.trunk and set(second.trunk) <= set(first.trunk)))
+        and _wider(first.to, second.to)
+        and first.from_file in {None, second.from_file}
+        and _wider(first.caller, second.caller)
+        and first.headers.items() <= second.headers.items()
+        and first.hours in {"", second.hours}
+    )
+
+
+def _wider(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    if not first:
+        return True
+    return bool(second) and all(any(patterns.covers(mine, theirs) for mine in first) for theirs in second)
+
+
+def _queues(settings: Settings) -> Iterator[Problem]:
+    for name, queue in settings.queues.items():
+        for member in queue.members:
+            endpoint = member.rpartition("@")[2]
+            if endpoint not in settings.endpoints:
+                yield Problem(("queues", name, "members"), _nobody("phone or trunk", endpoint, settings.endpoints))
+
+
+def _prompts(settings: Settings) -> Iterator[Problem]:
+    known = CALL_VARIABLES | set(settings.variables) | {collect.variable for collect in settings.collects.values()}
+    tables: tuple[tuple[str, Mapping[str, BaseModel]], ...] = (
+        ("menus", settings.menus),
+        ("announcements", settings.announcements),
+        ("collects", settings.collects),
+        ("mailboxes", settings.mailboxes),
+    )
+    for table, entries in tables:
+        for name, entry in entries.items():
+            for field in _SPOKEN:
+                for text in _texts(getattr(entry, field, "")):
+                    yield from _prompt((table, name, field), text, known, settings)
+
+
+def _prompt(where: Path, text: str, known: set[str] | frozenset[str], settings: Settings) -> Iterator[Problem]:
+    for placeholder in PLACEHOLDER.findall(text):
+        if placeholder not in known:
+            yield Problem(where, f"{{{placeholder}}} is unknown; there is {', '.join(sorted(known))}")
+    if text.startswith("file:") and not (settings.folder / text.removeprefix("file:")).is_file():
+        yield Problem(where, f"there is no recording {settings.folder / text.removeprefix('file:')}")
+
+
+def _texts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text.values())
+
+
+def _loops(settings: Settings) -> Iterator[Problem]:
+    """Steps that follow each other without anybody doing anything, round and round."""
+    onward: dict[str, Destination] = {
+        **{f"announcement:{name}": step.then for name, step in settings.announcements.items()},
+        **{f"menu:{name}": menu.give_up for name, menu in settings.menus.items()},
+        **{f"collect:{name}": collect.give_up for name, collect in settings.collects.items()},
+    }
+    told: set[str] = set()
+    for start in onward:
+        way = [start]
+        while (following := onward.get(way[-1])) is not None and str(following) not in way:
+            way.append(str(following))
+        if following is not None and following not in told:
+            round_trip = way[way.index(str(following)) :]
+            told.update(round_trip)
+            kind, _, name = round_trip[0].partition(":")
+            field = "then" if kind == "announcement" else "give_up"
+            yield Problem(
+                (_TABLE_OF[kind], name, field),
+                f"goes round for ever without the caller doing anything: {' -> '.join([*round_trip, round_trip[0]])}",
+            )

@@ -1,0 +1,37 @@
+"""A second leg: ``dial:NAME`` of [dials.NAME], or ``dial:401@pbx`` as it stands."""
+
+from __future__ import annotations
+
+from sipagent.config import Settings
+from sipagent.config.destinations import HANGUP
+from sipagent.flow.machine import Flow, Step, ToDial
+from sipagent.model import CallOutcome, Reason
+
+ANSWERED = "ANSWER"
+"""DIALSTATUS of a call that was answered and is over."""
+
+
+class DialStep(Step):
+    """Somebody else's phone."""
+
+    kind = "dial"
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        number, at, trunk = name.rpartition("@")
+        if at:
+            self._to, self._then = ToDial(number, trunk, settings.call.dial_within_s), HANGUP
+        else:
+            dial = settings.dials[name]
+            self._to, self._then = ToDial(dial.number, dial.trunk, dial.timeout_s), dial.then
+
+    def enter(self, flow: Flow) -> None:
+        """Ring there."""
+        flow.leave(self._to)
+
+    def returned(self, flow: Flow, result: str) -> None:
+        """They have talked, or nobody answered."""
+        if result == ANSWERED:
+            flow.end(CallOutcome(Reason.COMPLETED, "the other side hung up"))
+        else:
+            flow.variables["dial_status"] = result.lower()
+            flow.go(self._then)

@@ -1,0 +1,33 @@
+"""Waiting for people, in Asterisk's app_queue."""
+
+from __future__ import annotations
+
+from sipagent.config import Settings
+from sipagent.flow.machine import Flow, Step, ToQueue
+from sipagent.model import CallOutcome, Reason
+
+SERVED = "COMPLETED"
+"""Our word for a caller who has talked to a member; the others are app_queue's QUEUESTATUS."""
+
+
+class QueueStep(Step):
+    """[queues.NAME]."""
+
+    kind = "queue"
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self._name, self._queue = name, settings.queues[name]
+
+    def enter(self, flow: Flow) -> None:
+        """Join."""
+        flow.leave(ToQueue(self._name))
+
+    def returned(self, flow: Flow, result: str) -> None:
+        """Served, out by a key, or nobody came."""
+        if result == SERVED:
+            flow.end(CallOutcome(Reason.COMPLETED, f"served by queue {self._name}"))
+        elif result in self._queue.keys:
+            flow.variables["digits"] = result
+            flow.go(self._queue.keys[result])
+        else:
+            flow.go(self._queue.then)

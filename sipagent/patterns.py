@@ -1,0 +1,136 @@
+"""Patterns of telephone numbers, in Asterisk's own words (core: text in, yes or no out).
+
+``100`` is that number, ``+4420*`` every number that begins so, ``400-499`` a range of extensions, ``_4XX`` an
+Asterisk pattern (X any digit, Z 1 to 9, N 2 to 9, ``[15-7]`` a set, ``.`` one or more of anything, ``!`` none or
+more), ``*`` alone every number. A star in front or within is the key: ``*98``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+_PLAIN = re.compile(r"[0-9A-Za-z+*#._-]+")
+_CLASSES = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
+KEYS = "0123456789*#"
+
+
+@functools.lru_cache(maxsize=4096)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression for `fullmatch`.
+
+    Raises:
+        ValueError: it is no pattern; the text says why.
+    """
+    if pattern.startswith("_"):
+        return re.compile(_asterisk(pattern[1:]))
+    if _range_of(pattern):
+        first, last = pattern.split("-")
+        return re.compile("|".join(_digits_between(first, last)))
+    if pattern == "*":
+        return re.compile(".*")
+    if pattern.endswith("*"):
+        _check_plain(pattern[:-1])
+        return re.compile(re.escape(pattern[:-1]) + ".*")
+    _check_plain(pattern)
+    return re.compile(re.escape(pattern))
+
+
+def matches(pattern: str, number: str) -> bool:
+    """Is this number meant?"""
+    return compiled(pattern).fullmatch(number) is not None
+
+
+def may_become(pattern: str, digits: str) -> bool:
+    """Could more keys make these digits a number that is meant? They may be one already."""
+    if pattern.startswith("_"):
+        tokens = _tokens(pattern[1:])
+        if tokens and tokens[-1] in {".+", ".*"}:
+            tokens[-1:] = ["."] * (len(digits) + 2)  # however many there are, one more is welcome
+        return len(digits) < len(tokens) and all(map(re.fullmatch, tokens, digits))
+    if span := _range_of(pattern):
+        return digits.isdigit() and len(digits) < len(str(span[1])) and _begins_one_of(digits, span)
+    if pattern.endswith("*") and len(pattern) > 1:
+        head = pattern[:-1]
+        return head.startswith(digits) or digits.startswith(head)
+    return pattern.startswith(digits) and pattern != digits
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Does `pattern` surely mean every number that `other` means? False where that cannot be told."""
+    if pattern in {other, "*"}:
+        return True
+    if not _range_of(other) and not other.startswith("_") and not other.endswith("*"):
+        return matches(pattern, other)
+    if pattern.endswith("*") and not pattern.startswith("_"):
+        return other.startswith(pattern[:-1]) and not _range_of(other)
+    if (mine := _range_of(pattern)) and (theirs := _range_of(other)):
+        return mine[0] <= theirs[0] and theirs[1] <= mine[1]
+    return False
+
+
+def _range_of(pattern: str) -> tuple[int, int] | None:
+    found = _RANGE.fullmatch(pattern)
+    if not found:
+        return None
+    if len(found[1]) != len(found[2]) or found[1].startswith("0") or int(found[1]) > int(found[2]):
+        raise ValueError(f"{pattern!r}: a range goes upwards between numbers of one length, as 400-499")
+    return int(found[1]), int(found[2])
+
+
+def _begins_one_of(digits: str, span: tuple[int, int]) -> bool:
+    missing = len(str(span[1])) - len(digits)
+    lowest, highest = int(digits + "0" * missing), int(digits + "9" * missing)
+    return lowest <= span[1] and span[0] <= highest
+
+
+def _digits_between(first: str, last: str) -> list[str]:
+    """Regular expressions that together match exactly the numbers from `first` to `last` (same length)."""
+    if len(first) == 1:
+        return [f"[{first}-{last}]"]
+    if first[0] == last[0]:
+        return [first[0] + rest for rest in _digits_between(first[1:], last[1:])]
+    width = len(first) - 1
+    out = [first[0] + rest for rest in _digits_between(first[1:], "9" * width)]
+    if int(last[0]) - int(first[0]) > 1:
+        out.append(f"[{int(first[0]) + 1}-{int(last[0]) - 1}][0-9]{{{width}}}")
+    return out + [last[0] + rest for rest in _digits_between("0" * width, last[1:])]
+
+
+def _asterisk(body: str) -> str:
+    if not body:
+        raise ValueError("'_' alone: an Asterisk pattern goes on, as _4XX")
+    return "".join(_tokens(body))
+
+
+def _tokens(body: str) -> list[str]:
+    """One regular expression a place of an Asterisk pattern."""
+    out: list[str] = []
+    place = 0
+    while place < len(body):
+        char = body[place]
+        if char in ".!" and place != len(body) - 1:
+            raise ValueError(f"_{body}: {char!r} can only be last")
+        if char == "[":
+            end = body.find("]", place)
+            inside = body[place + 1 : end] if end > 0 else ""
+            if not re.fullmatch(r"(?:[0-9*#](?:-[0-9])?)+", inside):
+                raise ValueError(f"_{body}: a set is written [15-7]")
+            out.append("[" + re.sub(r"[*#]", lambda found: "\\" + found[0], inside) + "]")
+            place = end
+        elif char.upper() in _CLASSES:
+            out.append(_CLASSES[char.upper()])
+        elif char in "0123456789+*#":
+            out.append(re.escape(char))
+        else:
+            raise ValueError(
+                f"_{body}: {char!r} has no place in an Asterisk pattern (X, Z, N, [15-7], digits, '.', '!')"
+            )
+        place += 1
+    return out
+
+
+def _check_plain(text: str) -> None:
+    if not _PLAIN.fullmatch(text):
+        raise ValueError(f"{text!r} is no number: digits, +, * and #, a name, a range 400-499 or a pattern _4XX")

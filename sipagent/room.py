@@ -1,0 +1,106 @@
+"""Where a caller is with us: bridge, media channel, RTP socket, and the queue of all they hear.
+
+Made when there is something to say or to hear, undone when the caller goes elsewhere (a queue, a mailbox,
+another phone) and made anew when they come back. What is spoken here without the model comes from the prompt
+cache, one phrase after the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from sipagent import model
+from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
+from sipagent.audio import Law
+from sipagent.barge_in import BargeIn
+from sipagent.config import BargeInSettings
+from sipagent.flow.phrases import Phrase
+from sipagent.house import House
+from sipagent.media import MediaBridge
+from sipagent.rtp import quality
+from sipagent.rtp.session import RtpSession
+
+PROMPT = "prompt:"
+"""Item ids of what is not the model's; the model knows nothing of them."""
+
+
+class Room:
+    """One stay of one caller. `open` it, `let_in` the caller, `close` it."""
+
+    def __init__(self, law: Law, house: House) -> None:
+        self.law = law
+        self.rtp = RtpSession(law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
+        detector = BargeIn(law, BargeInSettings(enabled=False))
+        self.media = MediaBridge(law, self.rtp, house.wheel, detector, time.monotonic)
+        self._house = house
+        self._undo = AsyncExitStack()
+        self._bridge: BridgeHandle | None = None
+        self._let_in = False
+
+    async def open(self, call_id: str) -> None:
+        """Ready for the caller: audio flows as soon as they are let in. Nothing happens when it is open.
+
+        Raises:
+            AriError: Asterisk refuses; NoPortFree: too many calls. Nothing is left of it then.
+        """
+        if self._bridge is not None:
+            return
+        house = self._house
+        try:
+            self._bridge = await self._undo.enter_async_context(mixing_bridge(house.ari, call_id))
+            socket = house.ports.open(self.media.on_datagram)
+            self._undo.callback(house.ports.release, socket)
+            external = await self._undo.enter_async_context(
+                external_media(
+                    house.ari,
+                    f"{call_id}-media",
+                    host=house.settings.media.address,
+                    port=socket.port,
+                    audio_format=self.law,
+                    variables={"SIPAGENT_CALL": call_id},
+                )
+            )
+            self.media.start(socket, external.address)
+            self._undo.callback(self.media.stop)
+            await self._bridge.add(external.channel)
+        except BaseException:  # cancelled as well as failed: what was made goes
+            await self.close()
+            raise
+
+    async def let_in(self, caller: ChannelHandle) -> None:
+        """The caller hears and is heard from now on."""
+        if self._bridge is not None and not self._let_in:
+            self._let_in = True
+            await self._bridge.add(caller)
+
+    async def close(self) -> None:
+        """Nothing is left of it; twice is fine."""
+        self.media.stop()
+        await self._undo.aclose()
+
+    def interruptible_by(self, settings: BargeInSettings) -> None:
+        """Who speaks over what is played is let in, or not, as this says."""
+        self.media.barge_in = BargeIn(self.law, settings)
+
+    # --- prompts
+
+    def play(self, phrases: Iterable[Phrase]) -> None:
+        """Speak phrases after what is being played."""
+        item_id = ""
+        for phrase in phrases:
+            item_id = PROMPT + phrase.text[:16]
+            self.media.play(item_id, self._house.policy.prompts.get(phrase, self.law))
+        self.media.play_end(item_id or None)
+
+    # --- how it was
+
+    def quality(self, rtt_ms: float | None) -> model.LegQuality:
+        """What we got of the caller; Asterisk hands the packets on as they come, so it is both legs."""
+        return quality.from_counters(self.rtp.counters, self.rtp.jitter_ms, rtt_ms=rtt_ms)
+
+    def counters(self) -> dict[str, int]:
+        """Of the RTP leg and the queue."""
+        counted = {f"rtp_{name}": value for name, value in self.rtp.counters.as_dict().items()}
+        return counted | {"playout_overflow_ms": self.media.queue.overflow_ms}
