@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from sipagent.ari.objects import ChannelHandle
 from sipagent.config import Settings
 from sipagent.flow.machine import Elsewhere, ToAgent, ToDial, ToQueue, ToVoicemail
+from sipagent.routing.legs import dial_string, shown_number
 
 BACK = "SIPAGENT_BACK"
 """Channel variable: the application to come back to."""
@@ -33,7 +34,8 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
             wait_s = settings.queues[elsewhere.queue].timeout_s
             return Place("sipagent-queue", "s", {"SIPAGENT_QUEUE": elsewhere.queue, "SIPAGENT_WAIT": f"{wait_s:.0f}"})
         case ToVoicemail():
-            return Place("sipagent-voicemail", "s", {"SIPAGENT_MAILBOX": elsewhere.mailbox})
+            context = "sipagent-messages" if elsewhere.listen else "sipagent-voicemail"
+            return Place(context, "s", {"SIPAGENT_MAILBOX": elsewhere.mailbox})
         case ToDial():
             return Place(
                 "sipagent-dial",
@@ -46,26 +48,6 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
             )
         case ToAgent():
             raise ValueError("an agent is with us")
-
-
-def dial_string(number: str, endpoint: str, settings: Settings) -> str:
-    """What Dial() takes: a number in the trunk's own form, or a phone account.
-
-    Raises:
-        ValueError: the number holds something that cannot be dialled.
-    """
-    trunk = settings.trunks.get(endpoint)
-    if not number or trunk is None:
-        return f"PJSIP/{endpoint}"
-    return f"PJSIP/{trunk.out(number)}@{endpoint}"
-
-
-def shown_number(endpoint: str, settings: Settings) -> str:
-    """The caller id this trunk insists on; empty: the caller's own goes through."""
-    trunk = settings.trunks.get(endpoint)
-    if trunk is None or not (shown := trunk.caller_id.default or next(iter(trunk.caller_id.allow), "")):
-        return ""
-    return trunk.out(shown).removeprefix(trunk.dial_prefix)
 
 
 async def leave(channel: ChannelHandle, place: Place) -> None:

@@ -315,6 +315,8 @@ class Call:
                     raise CallOver(CallOutcome(Reason.SWITCH_LOST, "the channel was gone after a reconnection"))
                 case ari_events.ChannelStateChange(channel=ari_events.Channel(state="Up")):
                     self._answered()  # by whoever has the caller now
+                case ari_events.ChannelDtmfReceived() if self._elsewhere is not None:
+                    pass  # for whoever has the caller
                 case ari_events.ChannelDtmfReceived() as key:
                     log.info("dtmf")  # not which key: it may be part of a card number
                     self._flow.key(key.digit, self._loop.time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from sipagent import __version__, config, demo, dialogue, doctor, node, secretfiles, worker
 from sipagent.app import ControlProcess
-from sipagent.asterisk import fetch
+from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
 from sipagent.config import Settings
@@ -121,6 +122,8 @@ def check(
         print(settings.model_dump_json(indent=2))
     else:
         print(f"{config_file}: well formed; {len(settings.agents)} agent(s), {len(settings.all_routes)} route(s)")
+        for name, trunk in settings.trunks.items():
+            print("\n".join(shown.trunk(name, trunk, dt.datetime.now(dt.UTC).date())))
 
 
 @app.command("doctor", epilog="Example: sipagent doctor --json | jq '.[] | select(.ok | not)'")
@@ -241,6 +244,33 @@ def down(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     print(f"told Asterisk (pid {pid}) to stop")
+
+
+@asterisk_app.command(epilog="Example: sipagent asterisk render --check")
+def render(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show what a reload would change; exit code 1 if any.")
+    ] = False,
+) -> None:
+    """Print what trunks and transports become in Asterisk's words, passwords hidden."""
+    settings = _settings(config_file)
+    asterisk_config = node.asterisk_config(settings)
+    if check:
+        changes = shown.difference(settings, asterisk_config, find_root(("asterisk",)) or Root(None))
+        print(changes or f"{asterisk_config.etc} is as {config_file} has it")
+        raise typer.Exit(1 if changes else 0)
+    for name, text in shown.masked(asterisk_config.files, settings, asterisk_config).items():
+        print(f"; ---- {name}\n{text}")
+
+
+@asterisk_app.command("reload", epilog="Transports (ports, certificates, NAT) are read at the start only.")
+def reload_asterisk(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Render trunks anew and let the running Asterisk read them; no call is dropped."""
+    settings = _settings(config_file)
+    asterisk_config = node.asterisk_config(settings)
+    _run(asterisk_run.reload(asterisk_config, find_root(("asterisk",)) or Root(None)))
+    print(f"Asterisk has {len(settings.trunks)} trunk(s) from {config_file}; calls go on as they were")
 
 
 @asterisk_app.command(epilog="Example: sipagent asterisk cli 'core show channels'")

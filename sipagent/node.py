@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from sipagent.app import ControlProcess
-from sipagent.asterisk import trunks
+from sipagent.asterisk import services, trunks
 from sipagent.asterisk.conf import AsteriskConfig
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
@@ -42,7 +42,7 @@ def asterisk_config(settings: Settings) -> AsteriskConfig:
         app=asterisk.app,
         ari_user=asterisk.username,
         phone_user=asterisk.phone_user,
-        files=trunks.files(asterisk, settings.trunks),
+        files=trunks.files(asterisk, settings.trunks) | services.files(settings),
         tls_port=asterisk.tls_port,
         ice=any(trunk.transport == "ws" for trunk in settings.trunks.values()),
     )

@@ -50,7 +50,7 @@ def may_become(pattern: str, digits: str) -> bool:
             tokens[-1:] = ["."] * (len(digits) + 2)  # however many there are, one more is welcome
         return len(digits) < len(tokens) and all(map(re.fullmatch, tokens, digits))
     if span := _range_of(pattern):
-        return digits.isdigit() and len(digits) < len(str(span[1])) and _begins_one_of(digits, span)
+        return (not digits or digits.isdigit()) and len(digits) < len(str(span[1])) and _begins_one_of(digits, span)
     if pattern.endswith("*") and len(pattern) > 1:
         head = pattern[:-1]
         return head.startswith(digits) or digits.startswith(head)

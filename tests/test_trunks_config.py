@@ -33,6 +33,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("SIPAGENT_", "XAI_", "CREDENTIALS_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).touch()
 
 
 def settings(text: str) -> Settings:
@@ -46,8 +48,11 @@ def trunk(text: str) -> Trunk:
 
 class TestPresets:
     def test_the_operators_values_lie_over_the_presets(self) -> None:
-        text = '[asterisk]\ntls_port = 5061\ntls_certificate = "c.pem"\ntls_key = "k.pem"\n[trunks.v]\npreset = "vonage"\n'
-        made = settings(text + LOGIN + 'hosts = ["a.sip-eu.vonage.com"]\nnumbers = ["+442079460123"]\ncps = 10\n').trunks["v"]
+        tls = '[asterisk]\ntls_port = 5061\ntls_certificate = "c.pem"\ntls_key = "k.pem"\ntls_ca = "c.pem"\n'
+        text = tls + '[trunks.v]\npreset = "vonage"\n'
+        made = settings(
+            text + LOGIN + 'hosts = ["a.sip-eu.vonage.com"]\nnumbers = ["+442079460123"]\ncps = 10\n'
+        ).trunks["v"]
         assert made.networks == ("216.147.0.0/18", "168.100.64.0/18")
         assert (made.auth.kind, made.auth.user, made.srtp, made.cps) == ("digest", "acme", "optional", 10)
         own = trunk('preset = "telnyx"\nnetworks = ["203.0.113.0/24"]\nnumbers = ["+12125550123"]\n' + LOGIN)
@@ -116,7 +121,7 @@ class TestSecrets:
         (IP + 'region = "UK"\n', [":13", "region", "GB"]),
         (IP + 'number_format = "national"\n', [":8", "region", "which country"]),
         (IP + 'dial_prefix = "9,"\n', [":13", "dial_prefix"]),
-        (IP + 'caller_id = { default = "+44", allow = ["+442079460123"] }\n', [":13", "caller_id.default", "no number"]),
+        (IP + 'caller_id = { default = "+44", allow = ["+442079460123"] }\n', [":13", "caller_id.default", "number"]),
         (IP + 'caller_id = { default = "401", allow = ["402"] }\n', [":13", "caller_id.default", "not among"]),
         (IP.replace("+442079460123", "+44"), [":12", "numbers", "no number", "E.164"]),
         (IP.replace("+442079460123", "449-400"), [":12", "numbers", "a range goes upwards"]),
@@ -130,7 +135,7 @@ class TestSecrets:
         ('preset = "phone"\nauth = { password = "short" }\n', [":10", "auth.password", "12 characters"]),
         ('preset = "phone"\nauth = { user = "x", password = "a-long-secret" }\n', [":10", "auth.user", "'carrier'"]),
         ('preset = "phone"\nhosts = ["a.b"]\nauth = { password = "a-long-secret" }\n', [":10", "hosts", "registers"]),
-        ('preset = "webrtc"\nsrtp = "off"\nauth = { password = "a-long-secret" }\n', [":10", "srtp", "belong together"]),
+        ('preset = "webrtc"\nsrtp = "off"\nauth = { password = "a-long-secret" }\n', [":10", "srtp", "together"]),
         ('preset = "phone"\ncaller_id = { trust = true }\nauth = { password = "a-long-secret" }\n',
          [":10", "caller_id.trust", "known by address"]),
     ],
@@ -157,7 +162,9 @@ def test_names(name: str, says: str) -> None:
 
 class TestSideBySide:
     def test_accounts_of_one_carrier(self) -> None:
-        made = settings(f"[trunks.a]\n{IP}[trunks.b]\n{IP.replace('0123', '0124')}[trunks.c]\n{IP.replace('2.1', '2.9')}")
+        made = settings(
+            f"[trunks.a]\n{IP}[trunks.b]\n{IP.replace('0123', '0124')}[trunks.c]\n{IP.replace('2.1', '2.9')}"
+        )
         assert neighbours("a", made.trunks) == ("b",)
         assert neighbours("c", made.trunks) == ()
 
@@ -167,7 +174,9 @@ class TestSideBySide:
 
     def test_networks_that_overlap(self) -> None:
         wide = IP.replace('["192.0.2.1"]\nnum', '["192.0.2.0/24"]\nnum')
-        with pytest.raises(ConfigError, match=r"trunks\.b\.networks: 192\.0\.2\.0/24 overlaps 192\.0\.2\.1/32 of trunk 'a'"):
+        with pytest.raises(
+            ConfigError, match=r"trunks\.b\.networks: 192\.0\.2\.0/24 overlaps 192\.0\.2\.1/32 of trunk 'a'"
+        ):
             settings(f"[trunks.a]\n{IP}[trunks.b]\n{wide}")
 
     def test_phones_on_one_network(self) -> None:
@@ -196,3 +205,8 @@ def test_the_switchs_own_mistakes(text: str, told: list[str]) -> None:
 def test_one_number_or_several() -> None:
     assert [is_number(text) for text in ("100", "*98", "+442079460123", "sales")] == [True] * 4
     assert [is_number(text) for text in ("_4XX", "+44*", "400-449", "*")] == [False] * 4
+
+
+def test_a_certificate_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"asterisk\.tls_key: there is no file gone\.pem"):
+        settings('[asterisk]\ntls_port = 5061\ntls_certificate = "c.pem"\ntls_key = "gone.pem"\ntls_ca = "c.pem"\n')

@@ -51,7 +51,12 @@ class ChannelHandle:
 
     async def sip_header(self, name: str) -> str:
         """A header of the INVITE that brought this channel; empty where there is none."""
-        return await self.variable(f"PJSIP_HEADER(read,{name})")
+        try:
+            return await self.variable(f"PJSIP_HEADER(read,{name})")
+        except AriRefused as error:
+            if error.status == 500:  # how Asterisk says that a function has nothing to give
+                return ""
+            raise
 
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable."""

@@ -29,7 +29,7 @@ SOCKET_PATH_BYTES = 107
 RTP_PORTS_A_CALL = 4
 _FOLDERS = ("lib/agi-bin", "lib/keys", "log", "spool/recording", "spool/tmp", "spool/voicemail", "spool/monitor",
             "spool/cache")  # fmt: skip
-_INCLUDED = ("trunks.d", "dialplan.d", "acl.d")
+_INCLUDED = ("trunks.d", "dialplan.d", "acl.d", "queues.d", "voicemail.d")
 _VARIABLE = re.compile(r"@([A-Z_]+)@")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _SECRET = re.compile(r"[!-~]+")

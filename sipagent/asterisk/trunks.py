@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from urllib.parse import quote
 
 from sipagent import patterns
@@ -16,9 +17,6 @@ from sipagent.config import AsteriskSettings, Trunk
 from sipagent.config.presets import presets
 from sipagent.config.trunks import dialled, is_number, neighbours
 from sipagent.errors import ConfigError
-
-HIDDEN = "********"
-"""Stands for a password where a rendering is shown."""
 
 # Asterisk's own defaults give up for good after one refusal: a carrier's bad minute would be our outage.
 _REGISTRATION = {
@@ -28,6 +26,7 @@ _REGISTRATION = {
     "auth_rejection_permanent": "no",
     "forbidden_retry_interval": "300",
     "fatal_retry_interval": "300",
+    "max_random_initial_delay": "2",  # s; 10 would keep callers away after each start
     "line": "yes",
 }
 _ANY_NUMBER = ("_[0-9*#+]!", "_[a-zA-Z].")  # no single letters: h, i, s, t are Asterisk's own
@@ -41,18 +40,18 @@ _TLS_CIPHERS = (
 Options = Mapping[str, str]
 
 
-def files(asterisk: AsteriskSettings, trunks: Mapping[str, Trunk], *, show_secrets: bool = True) -> dict[str, str]:
+def files(asterisk: AsteriskSettings, trunks: Mapping[str, Trunk]) -> dict[str, str]:
     """Everything that the trunks and transports need, as text by file name under Asterisk's `etc`."""
     out = {"transports.conf": transports(asterisk, trunks)}
     for name, trunk in trunks.items():
-        out[f"trunks.d/{name}.conf"] = pjsip(name, trunk, show_secrets=show_secrets)
+        out[f"trunks.d/{name}.conf"] = pjsip(name, trunk)
         out[f"dialplan.d/{name}.conf"] = dialplan(name, trunk, neighbours(name, trunks))
         if trunk.networks:
             out[f"acl.d/{name}.conf"] = acl(name, trunk)
     return out
 
 
-def pjsip(name: str, trunk: Trunk, *, show_secrets: bool = True) -> str:
+def pjsip(name: str, trunk: Trunk) -> str:
     """A trunk's endpoint, aors, auth, identify and registration."""
     kind = trunk.auth.kind
     parts = [_head(name, trunk), _endpoint(name, trunk)]
@@ -60,8 +59,8 @@ def pjsip(name: str, trunk: Trunk, *, show_secrets: bool = True) -> str:
     if kind == "accept":
         parts.append(_registered_aor(name, trunk))
     if kind != "none":
-        password = trunk.auth.password.get_secret_value() if show_secrets else HIDDEN
-        login = {"auth_type": "digest", "username": trunk.auth.user or name, "password": password}
+        login = {"auth_type": "digest", "username": trunk.auth.user or name}
+        login["password"] = trunk.auth.password.get_secret_value()
         parts.append(_section(f"{name}.auth", "auth", login))
     if trunk.networks and kind != "accept":
         match = {"endpoint": name, "match": ",".join(trunk.networks), "srv_lookups": "no"}
@@ -82,14 +81,16 @@ def dialplan(name: str, trunk: Trunk, others: Iterable[str] = ()) -> str:
 
     `others` are trunks of the same networks: a call of theirs may come in here, and is counted as theirs.
     """
-    lines = [f"[trunk.{name}]"]
-    for text in dialled(trunk):
-        go = f"Gosub(trunk,s,1({name},{trunk.channels},${{EXTEN}}))"
-        lines += [f"exten => {exten},1,{go}" for exten in extensions(text)]
-    lines += [f"include => trunk.{other}" for other in others]
-    if trunk.auth.kind == "accept":
-        lines.append("include => echo-test")
-    return "\n".join(lines) + "\n"
+    go = f"Gosub(trunk,s,1({name},{trunk.channels},${{EXTEN}}))"
+    includes = [f"numbers.{each}" for each in (name, *others)] + (["echo-test"] if trunk.auth.kind == "accept" else [])
+    return "\n".join((
+        f"[trunk.{name}]",
+        *(f"include => {context}" for context in includes),
+        "",
+        f"[numbers.{name}]",
+        *(f"exten => {exten},1,{go}" for text in dialled(trunk) for exten in extensions(text)),
+        "",
+    ))  # fmt: skip
 
 
 def extensions(pattern: str) -> list[str]:
@@ -116,9 +117,9 @@ def transports(asterisk: AsteriskSettings, trunks: Mapping[str, Trunk]) -> str:
             "bind": f"{host}:{asterisk.tls_port}",
             "method": "tlsv1_2",
             "cipher": _TLS_CIPHERS,
-            "cert_file": asterisk.tls_certificate,
-            "priv_key_file": asterisk.tls_key,
-            "ca_list_file": asterisk.tls_ca,
+            "cert_file": str(Path(asterisk.tls_certificate).absolute()),
+            "priv_key_file": str(Path(asterisk.tls_key).absolute()),
+            "ca_list_file": str(Path(asterisk.tls_ca).absolute()),
             "verify_server": "yes",
             "tcp_keepalive_enable": "yes",
         }

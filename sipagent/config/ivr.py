@@ -118,7 +118,6 @@ class Queue(Section):
     strategy: Literal[
         "ringall", "leastrecent", "fewestcalls", "random", "rrmemory", "linear", "wrandom", "rrordered"
     ] = "ringall"
-    music: str = "default"
     ring_s: float = Field(20.0, ge=3, le=120)
     timeout_s: float = Field(300.0, ge=5, le=7200)
     """Longest wait; then `then`."""
@@ -137,8 +136,15 @@ class Mailbox(Section):
 
     greeting: Text = "Please leave a message after the tone. To end, press the hash key or hang up."
     pin: SecretStr = SecretStr("")
-    """To hear the messages by phone; empty: not by phone."""
-    email: str = Field("", pattern=r"^$|^[^@\s]+@[^@\s]+$")
+    """4 to 10 digits, asked of who goes to messages:NAME; empty: messages are not heard by phone."""
+    email: str = Field("", pattern=r"^$|^[^@\s,|;]+@[^@\s,|;]+$")
     """Where messages are sent, if this machine can send mail; empty: nowhere."""
     max_message_s: float = Field(180.0, ge=10, le=3600)
     then: Destination = HANGUP
+
+    @field_validator("pin")
+    @classmethod
+    def _digits(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"|\d{4,10}", value.get_secret_value()):
+            raise ValueError("a PIN is 4 to 10 digits")
+        return value

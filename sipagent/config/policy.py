@@ -29,6 +29,7 @@ _TABLE_OF = {
     "collect": "collects",
     "queue": "queues",
     "voicemail": "mailboxes",
+    "messages": "mailboxes",
     "dial": "dials",
 }
 BUILT_IN = frozenset({*_TABLE_OF, *ALONE, "reject", "language"})
@@ -84,7 +85,11 @@ def _wrong_with(destination: Destination, where: Path, settings: Settings) -> st
         return "" if trunk in settings.endpoints else _nobody("trunk", trunk, settings.endpoints)
     if table := _TABLE_OF.get(kind):
         known = getattr(settings, table)
-        return "" if name in known else _nobody(kind, name, known)
+        if name not in known:
+            return _nobody(kind, name, known)
+        if kind == "messages" and not settings.mailboxes[name].pin.get_secret_value():
+            return f"mailbox {name!r} has no pin, so nobody may listen to it by phone"
+        return ""
     if kind in BUILT_IN:
         return ""
     if kind in settings.steps:

@@ -15,7 +15,7 @@ from sipagent.config.settings import Settings
 from sipagent.errors import ConfigError
 
 _KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
-_SECRET_KEY = re.compile("password|key|secret|auth")
+_SECRET_KEY = re.compile("password|key|secret|auth|pin")
 
 
 def load(path: Path | None) -> Settings:

@@ -136,7 +136,7 @@ class Hours(Section):
     def _known(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             raise ValueError(f'{value!r} is no time zone; they are named as "Europe/London"') from None
         return value
 

@@ -53,6 +53,8 @@ class AsteriskSettings(Section):
         for key in ("tls_certificate", "tls_key", "tls_ca"):
             if re.search(r"[\x00-\x1f;]", getattr(self, key)):
                 raise ValueError(f"{key}: a path without control characters and semicolons")
+            if self.tls_port and not Path(getattr(self, key)).is_file():
+                raise ValueError(f"{key}: there is no file {getattr(self, key)}")
         return self
 
     @property

@@ -13,6 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sipagent.config.base import Name, Variable
 from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
 from sipagent.config.routes import Hours, Route
@@ -54,14 +55,14 @@ class Settings(BaseSettings):
     """The short form of a route: dialled number or extension -> agent; "*" for all others."""
     routes: tuple[Route, ...] = ()
     """In order: the first that fits takes the call. Who fits none gets 404."""
-    hours: dict[str, Hours] = {}
-    menus: dict[str, Menu] = {}
-    announcements: dict[str, Announcement] = {}
-    collects: dict[str, Collect] = {}
-    queues: dict[str, Queue] = {}
-    mailboxes: dict[str, Mailbox] = {}
-    dials: dict[str, Dial] = {}
-    variables: dict[str, str] = {}
+    hours: dict[Name, Hours] = {}
+    menus: dict[Name, Menu] = {}
+    announcements: dict[Name, Announcement] = {}
+    collects: dict[Name, Collect] = {}
+    queues: dict[Name, Queue] = {}
+    mailboxes: dict[Name, Mailbox] = {}
+    dials: dict[Name, Dial] = {}
+    variables: dict[Variable, str] = {}
     """{name} in prompts and instructions."""
     steps: dict[str, dict[str, dict[str, Any]]] = {}
     """Steps of your own: [steps.KIND.NAME], read by the class that the entry point `sipagent.steps` names KIND."""

@@ -80,9 +80,10 @@ class ToQueue:
 
 @dataclass(frozen=True, slots=True)
 class ToVoicemail:
-    """Asterisk's VoiceMail(); back with VMSTATUS."""
+    """Asterisk's VoiceMail(), or VoiceMailMain() to `listen` to what was left; back with VMSTATUS."""
 
     mailbox: str
+    listen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +289,9 @@ class Flow:
             self._listening = False
             self._actions.append(StopListening())
         self.deadline = None
-        self.at = target = self._named(destination)
-        self._step = self._plan.step(Destination(target.replace("{digits}", self.variables.get("digits", ""))))
+        named = self._named(destination)
+        self.at = target = Destination(named.replace("{digits}", self.variables.get("digits", "")))
+        self._step = self._plan.step(target)
         self._way = [*self._way[-MAX_BACK:], target]
         self._actions.append(Entered(target))
         self._step.enter(self)

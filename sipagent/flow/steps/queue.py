@@ -6,8 +6,8 @@ from sipagent.config import Settings
 from sipagent.flow.machine import Flow, Step, ToQueue
 from sipagent.model import CallOutcome, Reason
 
-SERVED = "COMPLETED"
-"""Our word for a caller who has talked to a member; the others are app_queue's QUEUESTATUS."""
+SERVED = "CONTINUE"
+"""QUEUESTATUS of a caller who has talked to a member, who then hung up."""
 
 
 class QueueStep(Step):

@@ -1,0 +1,25 @@
+"""A second leg as Asterisk dials it: the number in the trunk's own form, the caller id the trunk insists on."""
+
+from __future__ import annotations
+
+from sipagent.config import Settings
+
+
+def dial_string(number: str, endpoint: str, settings: Settings) -> str:
+    """What Dial() and Queue() take: a number of a trunk, or a phone account.
+
+    Raises:
+        ValueError: the number holds something that cannot be dialled.
+    """
+    trunk = settings.trunks.get(endpoint)
+    if not number or trunk is None:
+        return f"PJSIP/{endpoint}"
+    return f"PJSIP/{trunk.out(number)}@{endpoint}"
+
+
+def shown_number(endpoint: str, settings: Settings) -> str:
+    """The caller id this trunk insists on; empty: the caller's own goes through."""
+    trunk = settings.trunks.get(endpoint)
+    if trunk is None or not (shown := trunk.caller_id.default or next(iter(trunk.caller_id.allow), "")):
+        return ""
+    return trunk.out(shown).removeprefix(trunk.dial_prefix)

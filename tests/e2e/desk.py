@@ -1,0 +1,87 @@
+"""A desk phone of the PBX: SIPp as the called side. It answers (and echoes), is busy, or hangs up by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from sipagent.phone.sipp import free_udp_port
+
+_OK = """<send retrans="500"><![CDATA[
+
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:];tag=[pid]desk[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:desk@[local_ip]:[local_port]>
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=desk 1 1 IN IP4 [local_ip]
+s=-
+c=IN IP4 [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 0
+a=rtpmap:0 PCMU/8000
+
+]]></send><recv request="ACK"/>"""
+_STATUS = """<send{retrans}><![CDATA[
+
+SIP/2.0 {status}
+[last_Via:]
+[last_From:]
+[last_To:];tag=[pid]desk[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>"""
+_BYE = """<send retrans="500"><![CDATA[
+
+BYE [next_url] SIP/2.0
+Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+From: [$me];tag=[pid]desk[call_number]
+To: [$them]
+Call-ID: [call_id]
+CSeq: 1 BYE
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send><recv response="200"/>"""
+_INVITE = """<recv request="INVITE" crlf="true" rrs="true"><action>
+<ereg regexp=".*" search_in="hdr" header="To:" assign_to="me"/>
+<ereg regexp=".*" search_in="hdr" header="From:" assign_to="them"/></action></recv>"""
+_HUNG_UP = '<recv request="BYE"/>' + _STATUS.format(retrans="", status="200 OK")
+
+ANSWERS = _INVITE + _STATUS.format(retrans="", status="180 Ringing") + _OK + _HUNG_UP
+BUSY = _INVITE + _STATUS.format(retrans=' retrans="500"', status="486 Busy Here") + '<recv request="ACK"/>'
+LEAVES = _INVITE + _OK + '<pause milliseconds="700"/>' + _BYE
+RINGS = _INVITE + _STATUS.format(retrans="", status="180 Ringing") + (
+    '<recv request="CANCEL"/>' + _STATUS.format(retrans="", status="200 OK") + '<pause milliseconds="100"/>'
+)  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def desk(sipp: Sequence[str], scenario: str, folder: Path) -> AsyncIterator[int]:
+    """Somebody at 127.0.0.1 who behaves like this to each call; gives the port."""
+    port, media = free_udp_port("127.0.0.1"), free_udp_port("127.0.0.1")
+    file = folder / f"desk-{port}.xml"
+    references = '<Reference variables="me,them"/>'
+    file.write_text(f'<?xml version="1.0"?>\n<scenario name="desk">{scenario}{references}</scenario>\n')
+    process = await asyncio.create_subprocess_exec(
+        *sipp, "-sf", str(file), "-i", "127.0.0.1", "-p", str(port), "-mp", str(media), "-rtp_echo", "-aa", "-nostdin",
+        "-default_behaviors", "all,-abortunexp",
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        cwd=folder,
+    )  # fmt: skip
+    try:
+        yield port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,0 +1,89 @@
+"""What only the whole file shows: `check` names file, line and key, and the mend."""
+
+from pathlib import Path
+
+import pytest
+
+from sipagent.config import load
+from sipagent.errors import ConfigError
+
+BASE = """\
+[agents.reception]
+instructions = "Be kind."
+"""
+
+
+def told(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(BASE + text)
+    with pytest.raises(ConfigError) as error:
+        load(file)
+    return str(error.value).replace(str(file), "sipagent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[[routes]]\ngo = "menu:main"\n', "sipagent.toml:4: routes.0.go: no menu 'main'; there is none"),
+        ('[[routes]]\ngo = "agent:recepton"\n', "no agent 'recepton'; there is reception"),
+        ('[[routes]]\ngo = "main"\n', 'a destination is written "kind:name"'),
+        ('[[routes]]\ngo = "reject:please"\n', '"reject:" takes one of busy'),
+        ('[[routes]]\ngo = "teleport:home"\n', "there is no step 'teleport'"),
+        ('[[routes]]\ngo = "operator"\n', "set [call] operator"),
+        ('[[routes]]\ngo = "back"\n', "for the keys of a menu only"),
+        ('[[routes]]\ngo = "dial:401@pbx"\n', "no trunk 'pbx'; there is phone"),
+        ('[[routes]]\ntrunk = "x"\ngo = "agent:reception"\n', "sipagent.toml:4: routes.0.trunk: no trunk 'x'"),
+        ('[[routes]]\nhours = "!day"\ngo = "agent:reception"\n', "no hours 'day'"),
+        ('[[routes]]\nto = "_4Q"\ngo = "agent:reception"\n', "'Q' has no place in an Asterisk pattern"),
+        (
+            '[[routes]]\nname = "all"\ngo = "agent:reception"\n\n[[routes]]\nto = "1"\ngo = "hangup"\n',
+            "sipagent.toml:7: routes.1: is never reached: route all before it takes all of its calls",
+        ),
+        (
+            """[[routes]]\ngo = "announcement:a"\n[announcements.a]\nprompt = "A"\nthen = "announcement:b"
+[announcements.b]\nprompt = "B"\nthen = "announcement:a"\n""",
+            "round for ever without the caller doing anything: announcement:a -> announcement:b -> announcement:a",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\ngive_up = "menu:m"\nkeys = { "1" = "hangup" }\n',
+            "menus.m.give_up: goes round for ever",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\n[menus.m.keys]\n"1" = "hangup"\n"1" = "back"\n',
+            "not TOML",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\n[menus.m.keys]\n"1" = "menu:n"\n',
+            "sipagent.toml:8: menus.m.keys.1: no menu 'n'; there is m",
+        ),
+        ('[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "A" = "hangup" }\n', "keys are 0-9, * and #"),
+        ('[[routes]]\ngo = "menu:M"\n[menus.M]\nprompt = "M"\nkeys = { "1" = "hangup" }\n', "menus.M"),
+        (
+            '[[routes]]\ngo = "announcement:a"\n[announcements.a]\nprompt = "Hello {nobody}"\n',
+            "sipagent.toml:6: announcements.a.prompt: {nobody} is unknown; there is called",
+        ),
+        (
+            '[[routes]]\ngo = "announcement:a"\n[announcements.a]\nprompt = "file:hello.wav"\n',
+            "announcements.a.prompt: there is no recording",
+        ),
+        (
+            '[[routes]]\ngo = "queue:q"\n[queues.q]\nmembers = ["401@pbx"]\n',
+            "sipagent.toml:6: queues.q.members: no phone or trunk 'pbx'; there is phone",
+        ),
+        ('[[routes]]\ngo = "messages:m"\n[mailboxes.m]\n', "mailbox 'm' has no pin"),
+        ('[[routes]]\ngo = "voicemail:m"\n[mailboxes.m]\npin = "12a4"\n', "a PIN is 4 to 10 digits"),
+        ('[hours.h]\ntimezone = "UTC"\nweek = { mon = "25:00-26:00" }\n', "hours.h.week"),
+        ("", "no call goes anywhere"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in told(tmp_path, text)
+
+
+def test_a_pin_is_not_repeated(tmp_path: Path) -> None:
+    assert "12a4" not in told(tmp_path, '[[routes]]\ngo = "voicemail:m"\n[mailboxes.m]\npin = "12a4"\n')
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = '[[routes]]\ngo = "menu:a"\n[[routes]]\nhours = "x"\ngo = "menu:b"\n'
+    assert len(told(tmp_path, text).splitlines()) == 4  # two menus, the hours, the second route behind the first
