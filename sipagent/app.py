@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -23,11 +25,21 @@ from sipagent.control.live import Live
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
-from sipagent.model import HangUp
+from sipagent.model import HangUp, Reload
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
 
 log = structlog.get_logger()
+
+RELOAD_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """How a configuration comes in force again: read it, tell the switch."""
+
+    load: Callable[[], Settings]
+    switch: Callable[[Settings], Awaitable[None]]
 
 
 def prompt_voice(settings: Settings, flite: Sequence[str]) -> Voice:
@@ -61,21 +73,29 @@ class ControlProcess:
     """The node's control process; with no workers set, the one worker lives inside it."""
 
     def __init__(
-        self, settings: Settings, config_options: Sequence[str], flite: Sequence[str], log_file: Path | None = None
+        self,
+        settings: Settings,
+        config_options: Sequence[str],
+        flite: Sequence[str],
+        log_file: Path | None = None,
+        anew: Anew | None = None,
     ) -> None:
+        """`config_options` are what a worker is started with; without `anew` nothing can be reloaded."""
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
         self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._inside: Worker | None = None
+        self._anew = anew
+        self._one_reload = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
-        server = _ApiServer(api_config(self.live, self._hang_up))
+        server = _ApiServer(api_config(self.live, self._hang_up, self.reload))
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -95,7 +115,8 @@ class ControlProcess:
             await self._supervisor.run()
             return
         prompts.load(needed_prompts(self._settings))
-        worker = self._inside = Worker(self._settings, 1, prompts, self.live.take)
+        load = self._anew.load if self._anew else None
+        worker = self._inside = Worker(self._settings, 1, prompts, self.live.take, load)
         working = asyncio.create_task(worker.run())
         try:
             while not working.done():
@@ -106,6 +127,32 @@ class ControlProcess:
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await working
+
+    async def reload(self) -> list[str]:
+        """Read the configuration anew and put it in force for new calls; what of it needs a restart all the same.
+
+        Raises:
+            ConfigError, ToolError: it cannot be used; the old one stays in force, unless the text says otherwise.
+        """
+        if self._anew is None:
+            raise ToolError("this control process was started without a configuration file")
+        async with self._one_reload:
+            settings = await asyncio.to_thread(self._anew.load)
+            await speak_prompts(settings, self._flite)
+            await self._anew.switch(settings)
+            order = Reload(uuid.uuid4().hex)
+            for worker in self.live.workers:
+                if self._inside:
+                    self._inside.obey(order)
+                elif not await self._hub.send(worker, order):
+                    log.warning("worker_not_reloaded", worker=worker, mend="it reads the file when it is back")
+            refused = await self.live.until_reloaded(order.id, RELOAD_TIMEOUT_S)
+            if refused:
+                raise ConfigError("; ".join(refused))
+            fixed = _needs_restart(self._settings, settings)
+            log.info("reloaded", needs_restart=fixed)
+            self._settings = settings
+            return fixed
 
     async def _hang_up(self, call_id: str) -> bool:
         call = self.live.calls.get(call_id)
@@ -126,10 +173,16 @@ class _ApiServer(uvicorn.Server):
         yield
 
 
-def api_config(live: Live, hang_up: api.HangUp) -> uvicorn.Config:
+def _needs_restart(old: Settings, new: Settings) -> list[str]:
+    """Sections that were changed and are read at the start only."""
+    fixed = ("run_dir", "asterisk", "media", "control", "worker", "standin", "log")
+    return [name for name in fixed if getattr(old, name) != getattr(new, name)]
+
+
+def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload) -> uvicorn.Config:
     """How the API is served."""
     return uvicorn.Config(
-        api.build(live, hang_up), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        api.build(live, hang_up, reload), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
 import signal
@@ -14,19 +15,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import aiohttp
+import structlog
 import typer
 from rich.console import Console
 
 from sipagent import __version__, config, demo, dialogue, doctor, node, secretfiles, worker
-from sipagent.app import ControlProcess
+from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
 from sipagent.config import Settings
 from sipagent.errors import SipAgentError, ToolError
+from sipagent.flow.graph import mermaid
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
+from sipagent.routing.facts import Invite, facts_of
+from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.standin import server as standin_server
 from sipagent.standin.config import Mode, StandinConfig
@@ -91,7 +97,11 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
             if standin:
                 root = find_root(("flite",)) or Root(None)
                 await stack.enter_async_context(await standin_server.serve(node.standin_config(settings, root)))
-            control = ControlProcess(settings, options, _flite())
+            root = find_root(("asterisk",)) or Root(None)
+            load = functools.partial(_settings, config_file, standin=standin)
+            anew = Anew(load, functools.partial(node.reload_switch, root))
+            control = ControlProcess(settings, options, _flite(), anew=anew)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_on_hangup, control)
             await _until_signal(control.run())
 
     _run(serve())
@@ -107,7 +117,28 @@ def run_worker(
     settings = _settings(config_file, standin=standin)
     logs.configure(settings.log, worker=number)
     prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
-    _run(worker.run(settings, number, prompts))
+    _run(worker.run(settings, number, prompts, functools.partial(_settings, config_file, standin=standin)))
+
+
+@app.command(epilog="SIGHUP to the control process does the same: systemctl reload sipagent")
+def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Put a changed configuration in force without dropping a call; one that is wrong changes nothing."""
+    control = config.load(config_file).control
+    url = f"http://{f'[{control.host}]' if ':' in control.host else control.host}:{control.port}/v1/reload"
+
+    async def ask() -> tuple[int, dict[str, Any]]:
+        try:
+            async with aiohttp.ClientSession() as http, http.post(url) as response:
+                return response.status, await response.json(content_type=None)
+        except aiohttp.ClientError as error:
+            raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+
+    status, answer = _run(ask())
+    if status != 200:
+        raise ToolError(f"not reloaded, the old configuration stays in force: {answer.get('detail', status)}")
+    print("reloaded; new calls follow the new configuration")
+    if fixed := answer["needs_restart"]:
+        print(f"changed, but read at the start only: {', '.join(f'[{name}]' for name in fixed)}")
 
 
 @app.command(epilog="Example: sipagent check sipagent.toml")
@@ -124,6 +155,54 @@ def check(
         print(f"{config_file}: well formed; {len(settings.agents)} agent(s), {len(settings.all_routes)} route(s)")
         for name, trunk in settings.trunks.items():
             print("\n".join(shown.trunk(name, trunk, dt.datetime.now(dt.UTC).date())))
+
+
+@app.command(
+    "route-test", epilog="Example: sipagent route-test --trunk vonage --to 442079460123 --at '2026-12-25 10:00'"
+)
+def route_test(
+    to: Annotated[str, typer.Option(help="The number dialled, as the trunk writes it.")],
+    trunk: Annotated[str, typer.Option(help="By which trunk or phone account it comes.")] = "",
+    caller: Annotated[str, typer.Option("--from", help="Who calls; empty: hidden.")] = "",
+    at: Annotated[str, typer.Option(help="Local time of this machine, or with its offset; now by default.")] = "",
+    header: Annotated[list[str] | None, typer.Option(help="A SIP header, as 'X-Dept: sales'.")] = None,
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Which route takes a call, and why the ones before it do not."""
+    settings = config.load(config_file)
+    headers = dict(_header(text) for text in header or [])
+    facts = facts_of(Invite(trunk, to, caller), headers, settings)
+    decision = Routes(settings).decide(facts, _moment(at))
+    if as_json:
+        print(json.dumps(asdict(decision), indent=2))
+    else:
+        for looked in decision.looked:
+            print(f"{'-->' if looked.fits else '   '} {looked.route}: {looked.why}")
+        if decision.go is None:
+            print("--> no route fits: the caller gets 404")
+    if decision.go is None:
+        raise typer.Exit(1)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"{text!r} is no header: write it as 'X-Dept: sales'", param_hint="--header")
+    return name.strip(), value.strip()
+
+
+def _moment(text: str) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(text).astimezone() if text else dt.datetime.now(dt.UTC)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: write it as '2026-12-24 17:30'", param_hint="--at") from None
+
+
+@app.command("flow-graph", epilog="Example: sipagent flow-graph > flow.mmd    (GitHub and many wikis draw Mermaid)")
+def flow_graph(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Routes, menus and where they lead, as a Mermaid flowchart."""
+    print(mermaid(config.load(config_file)), end="")
 
 
 @app.command("doctor", epilog="Example: sipagent doctor --json | jq '.[] | select(.ok | not)'")
@@ -299,6 +378,21 @@ def _say(text: str) -> None:
 
 def _flite() -> list[str]:
     return (find_root(("flite",)) or Root(None)).command("flite")
+
+
+def _reload_on_hangup(control: ControlProcess) -> None:
+    async def attempt() -> None:
+        try:
+            await control.reload()
+        except SipAgentError as error:
+            structlog.get_logger().error("reload_refused", error=str(error))
+
+    _RELOADS.add(task := asyncio.ensure_future(attempt()))
+    task.add_done_callback(_RELOADS.discard)
+
+
+_RELOADS: set[asyncio.Future[None]] = set()
+"""Held, or the loop might forget them."""
 
 
 async def _until_signal(work: Coroutine[Any, Any, object]) -> None:

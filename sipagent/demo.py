@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from sipagent import model, node
+from sipagent import config, model, node
 from sipagent.asterisk.root import Root
 from sipagent.config import Settings
 from sipagent.dialogue import DEMO, Figures, converse
@@ -90,7 +91,9 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
         with console.status("starting Asterisk ..."):
             await stack.enter_async_context(node.asterisk(settings, root, say))
         with console.status("speaking the prompts, starting the workers ..."):
-            control = await stack.enter_async_context(node.control_process(settings, options, root, say, log_file))
+            control = await stack.enter_async_context(
+                node.control_process(settings, options, root, say, log_file, functools.partial(_load, demo))
+            )
         well = True
         if demo.call:
             control.live.subscribe(Talk(console))
@@ -100,6 +103,11 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
             await asyncio.Event().wait()
         console.print("stopping ...")
     return well
+
+
+def _load(demo: Demo) -> Settings:
+    settings = config.load(demo.config)
+    return node.with_standin(settings) if node.needs_standin(settings) else settings
 
 
 @contextlib.asynccontextmanager

@@ -284,6 +284,10 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     accepting: bool
     calls: int
     events_dropped: int
+    reload: str = ""
+    """Id of the last `Reload` that was carried out or refused."""
+    reload_error: str = ""
+    """Why it was refused; empty when it was not."""
 
 
 class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
@@ -292,5 +296,11 @@ class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
     call_id: str
 
 
+class Reload(msgspec.Struct, frozen=True, tag_field="type", tag="reload"):
+    """Command: read the configuration anew; calls that are up keep theirs."""
+
+    id: str
+
+
 Upward = CallEvent | WorkerHello | WorkerState
-Command = HangUp
+Command = HangUp | Reload

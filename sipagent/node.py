@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from sipagent.app import ControlProcess
+from sipagent.app import Anew, ControlProcess
+from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk import services, trunks
 from sipagent.asterisk.conf import AsteriskConfig
 from sipagent.asterisk.root import Root
@@ -76,9 +78,14 @@ async def control_process(
     root: Root,
     say: Callable[[str], None] = lambda _text: None,
     log_file: Path | None = None,
+    load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[ControlProcess]:
-    """The control process inside this process' loop, its workers logging to `log_file`, ready for calls."""
-    control = ControlProcess(settings, config_options, root.command("flite"), log_file)
+    """The control process inside this process' loop, its workers logging to `log_file`, ready for calls.
+
+    `load` reads the configuration anew; without it a reload is refused.
+    """
+    anew = Anew(load, functools.partial(reload_switch, root)) if load else None
+    control = ControlProcess(settings, config_options, root.command("flite"), log_file, anew)
     running = asyncio.create_task(control.run(), name="control")
     try:
         await _until_ready(control, running)
@@ -99,6 +106,13 @@ async def asterisk(
         version = server.info.version if server.info else "?"
         say(f"Asterisk {version} is up, SIP on {settings.asterisk.sip_address}:{settings.asterisk.sip_port}")
         yield server
+
+
+async def reload_switch(root: Root, settings: Settings) -> None:
+    """Have the Asterisk that runs from our run folder read its configuration anew; one elsewhere is its admin's."""
+    config = asterisk_config(settings)
+    if asterisk_run.running_pid(config) is not None:
+        await asterisk_run.reload(config, root)
 
 
 async def _until_ready(control: ControlProcess, running: asyncio.Task[None]) -> None:

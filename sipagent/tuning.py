@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -18,12 +19,15 @@ from sipagent.config import WorkerSettings
 
 log = structlog.get_logger()
 
+SWITCH_S = 0.0005
 MAX_NEW_OBJECTS = 500_000
 """Containers born since the last collection: some 60 MB. Then even a busy worker collects."""
 
 
 def settle(settings: WorkerSettings, number: int) -> None:
     """Put this process where the operator wants worker `number` (from 1); what is not permitted is only told."""
+    # A configuration is read anew in a thread; the loop must not wait the usual 5 ms for its turn.
+    sys.setswitchinterval(SWITCH_S)
     if settings.cpus:
         cpu = settings.cpus[(number - 1) % len(settings.cpus)]
         _attempt("cpus", lambda: os.sched_setaffinity(0, {cpu}), f"is there a core {cpu}? `nproc` tells how many")

@@ -12,6 +12,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -21,10 +22,10 @@ from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
 from sipagent.call import APOLOGY_EXTENSION, Call
 from sipagent.config import Settings
-from sipagent.errors import AriError
+from sipagent.errors import AriError, ConfigError
 from sipagent.flow.machine import Plan
 from sipagent.flow.phrases import Phrase
-from sipagent.flow.prompts import Prompts
+from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.house import House, Policy
 from sipagent.link import WorkerLink
 from sipagent.model import CallOutcome, Reason, WorkerState
@@ -42,14 +43,22 @@ class Worker:
     """Worker `number` (from 1) of `settings.control.workers`."""
 
     def __init__(
-        self, settings: Settings, number: int, prompts: Prompts, listener: Callable[[model.CallEvent], None]
+        self,
+        settings: Settings,
+        number: int,
+        prompts: Prompts,
+        listener: Callable[[model.CallEvent], None],
+        load: Callable[[], Settings] | None = None,
     ) -> None:
+        """`listener` hears every event; `load` reads the configuration anew."""
         loop = asyncio.get_running_loop()
         self.number = number
         self.accepting = True
         self.after_call: Callable[[int], None] = lambda _calls: None
         """Told how many calls are left whenever one has ended."""
-        self._listener = listener
+        self._listener, self._load = listener, load or _from_nowhere
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload, self._reload_error = "", ""
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
@@ -98,12 +107,30 @@ class Worker:
             accepting=self.accepting,
             calls=self.calls,
             events_dropped=events_dropped,
+            reload=self._reload,
+            reload_error=self._reload_error,
         )
 
     def obey(self, command: model.Command) -> None:
         """One order from the control process."""
-        if found := self._calls.get(command.call_id):
-            found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
+        match command:
+            case model.HangUp():
+                if found := self._calls.get(command.call_id):
+                    found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
+            case model.Reload():
+                self._reloading = asyncio.create_task(self._read_anew(command.id), name="reload")
+
+    async def _read_anew(self, reload_id: str) -> None:
+        """New calls get the new policy; whatever is wrong with it leaves the old one in force."""
+        error = ""
+        try:
+            # Reading takes tens of milliseconds, which the loop has not got.
+            self.house = replace(self.house, policy=await asyncio.to_thread(_policy, self._load))
+            log.info("reloaded")
+        except ConfigError as problem:
+            error = str(problem)
+            log.error("reload_refused", error=error)
+        self._reload, self._reload_error = reload_id, error
 
     def _on_call(self, start: ari_events.StasisStart) -> None:
         if not self.accepting:
@@ -164,17 +191,28 @@ def _port_block(settings: Settings, number: int) -> PortBlock:
     return PortBlock(settings.media.address, start, start + share - 1)
 
 
+def _from_nowhere() -> Settings:
+    raise ConfigError("this worker does not know where its configuration came from")
+
+
+def _policy(load: Callable[[], Settings]) -> Policy:
+    settings = load()
+    prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
+    prompts.load(needed_prompts(settings))
+    return Policy.of(settings, prompts)
+
+
 def needed_prompts(settings: Settings) -> list[Phrase]:
     """Everything that must be spoken without the model."""
     call = settings.call
     return [*(Phrase(text, call.language) for text in (call.apology, call.one_moment)), *Plan(settings).phrases()]
 
 
-async def run(settings: Settings, number: int, prompts: Prompts) -> None:
-    """A worker process from start to SIGTERM."""
+async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[[], Settings]) -> None:
+    """A worker process from start to SIGTERM; `load` reads its configuration anew."""
     prompts.load(needed_prompts(settings))
     link = WorkerLink(settings.control_socket, number)
-    worker = Worker(settings, number, prompts, link.send)
+    worker = Worker(settings, number, prompts, link.send, load)
     worker.after_call = tuning.between_calls
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -6,6 +6,8 @@ import datetime as dt
 import json
 import os
 import re
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,19 @@ def test_one_number_or_several() -> None:
 def test_a_certificate_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match=r"asterisk\.tls_key: there is no file gone\.pem"):
         settings('[asterisk]\ntls_port = 5061\ntls_certificate = "c.pem"\ntls_key = "gone.pem"\ntls_ca = "c.pem"\n')
+
+
+@pytest.mark.parametrize("document", ["docs/trunks.md", "README.md"])
+def test_the_recipes_of_the_documents_are_well_formed(document: str) -> None:
+    text = (Path(__file__).parents[1] / document).read_text()
+    blocks = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE) + re.findall(
+        r"```toml\n(.*?)```", text, re.DOTALL
+    )
+    tables = [tomllib.loads(textwrap.dedent(block)) for block in blocks if "[trunks." in block]
+    assert tables
+    for table in tables:
+        for trunk in table["trunks"].values():
+            auth = trunk.setdefault("auth", {})
+            if presets()[trunk["preset"]].trunk["auth"]["kind"] != "none":
+                auth["password"] = "from the environment"
+            Trunk(**trunk)

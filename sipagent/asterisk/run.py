@@ -200,6 +200,8 @@ RELOAD = (
     "module reload res_pjsip.so",
     "module reload res_pjsip_endpoint_identifier_ip.so",
     "module reload res_pjsip_outbound_registration.so",
+    "module reload app_queue.so",
+    "module reload app_voicemail.so",
 )
 """In this order: an endpoint names its address list and its context. None of them touches a call that is up."""
 

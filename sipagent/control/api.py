@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from sipagent import __version__
 from sipagent.control.live import Live, LiveCall, LiveWorker
+from sipagent.errors import SipAgentError
 
 
 class WorkerView(BaseModel):
@@ -52,6 +53,13 @@ class Ready(BaseModel):
     workers: list[WorkerView]
 
 
+class Reloaded(BaseModel):
+    """The configuration is in force."""
+
+    needs_restart: list[str]
+    """Sections that were changed and are read at the start only."""
+
+
 class Calls(BaseModel):
     """Live calls, oldest first."""
 
@@ -59,10 +67,14 @@ class Calls(BaseModel):
 
 
 HangUp = Callable[[str], Awaitable[bool]]
+Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, hang_up: HangUp) -> FastAPI:
-    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call."""
+def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
+    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call.
+
+    `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
+    """
     app = FastAPI(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None)
 
     @app.get("/healthz")
@@ -87,13 +99,25 @@ def build(live: Live, hang_up: HangUp) -> FastAPI:
         """Hang up a call."""
         if await hang_up(call_id):
             return Response(status_code=202)
-        return JSONResponse(
-            {"type": "about:blank", "title": "No such call", "status": 404, "detail": "no live call has this id"},
-            status_code=404,
-            media_type="application/problem+json",
-        )
+        return _problem(404, "No such call", "no live call has this id")
+
+    @app.post("/v1/reload", response_model=Reloaded)
+    async def reload_configuration() -> Response | Reloaded:
+        """Read the configuration anew; new calls get it, calls that are up keep theirs."""
+        try:
+            return Reloaded(needs_restart=await reload())
+        except SipAgentError as error:
+            return _problem(422, "The configuration was not taken", str(error))
 
     return app
+
+
+def _problem(status: int, title: str, detail: str) -> JSONResponse:
+    return JSONResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail},
+        status_code=status,
+        media_type="application/problem+json",
+    )
 
 
 def _worker(worker: LiveWorker) -> WorkerView:

@@ -6,6 +6,7 @@ It holds the running calls and the last few that ended, nothing else: history is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Live:
         self.calls: dict[str, LiveCall] = {}
         self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
         self.counts: Counter[str] = Counter()
-        self._ready = asyncio.Event()
+        self._ready, self._state_changed = asyncio.Event(), asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
 
     def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
@@ -74,6 +75,7 @@ class Live:
     def worker_state(self, number: int, state: model.WorkerState | None) -> None:
         """A worker said how it does, or went away."""
         self.workers[number].state = state
+        self._state_changed.set()
         if not self.why_not_ready():
             self._ready.set()
         else:
@@ -82,6 +84,21 @@ class Live:
     async def until_ready(self) -> None:
         """Returns when the node takes calls."""
         await self._ready.wait()
+
+    async def until_reloaded(self, reload_id: str, timeout_s: float) -> list[str]:
+        """Wait until every worker that is there has carried out this `Reload`; why some have not."""
+        refused: list[str] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while waiting := [w for w in self.workers.values() if w.state and w.state.reload != reload_id]:
+                    self._state_changed.clear()
+                    await self._state_changed.wait()
+        for worker in self.workers.values():
+            if worker in waiting:
+                refused.append(f"worker {worker.number} has not answered in {timeout_s:g} s")
+            elif worker.state and worker.state.reload_error:
+                refused.append(f"worker {worker.number}: {worker.state.reload_error}")
+        return refused
 
     def why_not_ready(self) -> list[str]:
         """One line for each thing that keeps the node from taking calls; empty when it does."""

@@ -92,6 +92,16 @@ def test_trunks_are_copied(config: AsteriskConfig, fake_root: Root, tmp_path: Pa
     assert (config.etc / "trunks.d/carrier.conf").read_text() == "[carrier](trunk-endpoint)\n"
 
 
+def test_rendered_files_are_private_and_cannot_hide_ours(config: AsteriskConfig, fake_root: Root) -> None:
+    config = dataclasses.replace(config, files={"trunks.d/a.conf": "password = x\n", "transports.conf": ""})
+    render(config, fake_root)
+    assert stat.S_IMODE((config.etc / "trunks.d/a.conf").stat().st_mode) == 0o600
+    assert "password = x" not in repr(config)
+    with pytest.raises(ConfigError, match=r"pjsip\.conf"):
+        render(dataclasses.replace(config, files={"pjsip.conf": ""}), fake_root)
+    assert (config.etc / "pjsip.conf").read_text()
+
+
 def test_an_unknown_variable_is_named_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"my\.conf line 2: unknown variable @SIP_PROT@; known: SIP_PORT"):
         fill("a\nb = @SIP_PROT@\n", {"SIP_PORT": "1"}, "my.conf")

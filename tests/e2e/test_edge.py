@@ -10,6 +10,8 @@ import asyncio
 import configparser
 import re
 import socket
+import ssl
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,10 +22,10 @@ import pytest_asyncio
 from sipagent.asterisk.conf import default_conf_dir
 from sipagent.phone.sipp import free_udp_port
 from sipagent.standin.pattern import pattern
-from tests.e2e.town import CARRIER, US, Town, town
+from tests.e2e.town import CARRIER, US, Town, switches, town
 from tests.waiting import PATIENCE_S, until
 
-__all__ = ["town"]
+__all__ = ["switches", "town"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -314,6 +316,24 @@ async def sip_flood(sipp: Sequence[str], scenario: Path, port: int) -> int:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize(("version", "let_in"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)])
+async def test_tls_of_1_2_at_least(town: Town, version: ssl.TLSVersion, let_in: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        _, writer = await asyncio.open_connection(US, town.switch.config.tls_port, ssl=context)
+    except (ssl.SSLError, ConnectionError):
+        assert not let_in
+    else:
+        assert let_in
+        writer.close()
 
 
 async def test_slow_tls_and_garbage_on_the_tls_port_stop_nobody(town: Town, stranger: Sender) -> None:

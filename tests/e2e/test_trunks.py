@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
+import aiohttp
 import pytest
 
 from sipagent.asterisk.root import Root
@@ -11,10 +13,10 @@ from sipagent.asterisk.run import reload
 from sipagent.audio import Law
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.phone.sipp import SipEvent
-from tests.e2e.town import DESK_PASSWORD, DID, SECOND_DID, US, Town, call_out, hears_itself, our_trunks, town
-from tests.waiting import until
+from tests.e2e.town import DESK_PASSWORD, DID, SECOND_DID, US, Town, call_out, hears_itself, our_trunks, switches, town
+from tests.waiting import PATIENCE_S, until
 
-__all__ = ["town"]
+__all__ = ["switches", "town"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -65,6 +67,11 @@ class TestAPbxOverTlsAndSrtp:
         await call_out(town, "201", "office")
         await town.quiet()
 
+    async def test_a_certificate_that_nobody_vouches_for_gets_no_word_from_us(self, town: Town) -> None:
+        await until(lambda: town.impostor.refused > 0, "the handshake to be broken off")
+        assert town.impostor.heard == b""
+        assert re.search(r"impostor\S* +\S+ +Unavail", await town.switch.cli("pjsip show contacts")) is not None
+
 
 class TestACarrierWithDigestAndRegistration:
     @staticmethod
@@ -102,7 +109,7 @@ class TestACarrierWithDigestAndRegistration:
 
     async def test_a_full_trunk_is_503_whichever_way_the_calls_go(self, town: Town) -> None:
         await self.registered(town)
-        out = await call_out(town, our_trunks(1, 1)["carrier"].out("+442079460777"), "carrier")
+        out = await call_out(town, our_trunks()["carrier"].out("+442079460777"), "carrier")
         async with town.phone(town.carrier, Law.ALAW) as second, town.phone(town.carrier, Law.ALAW) as third:
             await second.dial(DID)
             assert await second.wait_answered()
@@ -143,3 +150,57 @@ class TestADeskPhone:
                     assert phone.end.status in {401, 403}
         await town.quiet()
         assert 'SecurityEvent="ChallengeResponseFailed"' in town.security_log
+
+    async def test_its_password_is_worth_nothing_from_another_network(self, town: Town) -> None:
+        login = PhoneConfig(f"{US}:{town.switch.config.sip_port}", "fenced", DESK_PASSWORD)
+        async with Phone(login, town.sipp) as phone:
+            await phone.dial("401")
+            assert not await phone.wait_answered()
+            assert phone.end is not None
+            assert phone.end.status in {401, 403}
+        assert 'SecurityEvent="FailedACL"' in town.security_log
+
+
+class TestABrowser:
+    """SIP over a WebSocket (RFC 7118), as the proxy in front passes it on: by hand, since browsers are heavy."""
+
+    async def test_it_registers_with_its_password(self, town: Town) -> None:
+        config = town.switch.config
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{config.http_port}/ws"
+            async with session.ws_connect(url, protocols=["sip"]) as socket:
+                for password, status in ((None, 401), ("not-the-password", 401), (DESK_PASSWORD, 200)):
+                    challenge = "" if password is None else await self.register(socket, "")
+                    answer = await self.register(socket, self.digest(challenge, password) if password else "")
+                    assert answer.startswith(f"SIP/2.0 {status} "), answer
+                contacts = await town.switch.cli("pjsip show contacts")
+                assert re.search(r"tab/sip:tab@127\.0\.0\.1:\d+", contacts), contacts
+
+    cseq = 0
+
+    async def register(self, socket: aiohttp.ClientWebSocketResponse, login: str) -> str:
+        TestABrowser.cseq += 1
+        lines = ["REGISTER sip:tab.invalid SIP/2.0", f"Via: SIP/2.0/WSS x.invalid;branch=z9hG4bKws{self.cseq}",
+                 f"From: <sip:tab@{US}>;tag=1", f"To: <sip:tab@{US}>", "Call-ID: browser", f"CSeq: {self.cseq} REGISTER",
+                 "Contact: <sip:tab@x.invalid;transport=ws>;expires=60", "Max-Forwards: 70", login,
+                 "Content-Length: 0", "", ""]  # fmt: skip
+        await socket.send_str("\r\n".join(line for n, line in enumerate(lines) if line or n > len(lines) - 3))
+        return str((await socket.receive(PATIENCE_S)).data)
+
+    @staticmethod
+    def digest(challenge: str, password: str) -> str:
+        """RFC 2617 with qop, as Asterisk asks for it."""
+        header = challenge.partition("WWW-Authenticate: Digest ")[2].split("\r")[0]
+        asked = dict(re.findall(r'(\w+)="?([^",\r]+)"?', header))
+
+        def md5(*parts: str) -> str:
+            return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+        uri = "sip:tab.invalid"
+        mine = md5("tab", asked["realm"], password)
+        response = md5(mine, asked["nonce"], "00000001", "abc", "auth", md5("REGISTER", uri))
+        return (
+            f'Authorization: Digest username="tab", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}", '
+            f'response="{response}", qop=auth, nc=00000001, cnonce="abc", algorithm=MD5'
+            + (f', opaque="{asked["opaque"]}"' if "opaque" in asked else "")
+        )

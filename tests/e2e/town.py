@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -177,6 +178,34 @@ class Agents:
         return self.starts.pop(0)
 
 
+class Impostor:
+    """A TLS server whose certificate nobody vouches for, where a PBX should be."""
+
+    def __init__(self, ca: trustme.CA) -> None:
+        self.heard = b""
+        self.refused = 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("127.0.0.1").configure_cert(self._context)
+
+    async def start(self) -> int:
+        """The port it listens on."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await writer.start_tls(self._context)
+            self.heard += await reader.read(4096)
+        except (ssl.SSLError, OSError):
+            self.refused += 1
+        finally:
+            writer.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+
 @dataclass
 class Town:
     """Our switch with its trunks, the PBX and the carrier on their side of them."""
@@ -184,8 +213,13 @@ class Town:
     switch: Asterisk
     pbx: Asterisk
     carrier: Asterisk
-    agents: Agents
     sipp: Sequence[str]
+    tls: AsteriskSettings
+    """Our own switch's TLS."""
+    trunks: dict[str, Trunk]
+    impostor: Impostor
+    agents: Agents = field(init=False)
+    """Set by the fixture `town`; with `switches` alone, workers may come."""
 
     def phone(self, at: Asterisk, law: Law = Law.ULAW) -> Phone:
         """A telephone of the PBX, or a subscriber of the carrier."""
@@ -207,7 +241,7 @@ class Town:
         self.agents.starts.clear()
 
 
-def our_trunks(pbx_tls_port: int, carrier_port: int) -> dict[str, Trunk]:
+def our_trunks(pbx_tls_port: int = 1, carrier_port: int = 1, impostor_port: int = 1) -> dict[str, Trunk]:
     login = {"user": "acme", "password": PASSWORD}
     tables: dict[str, dict[str, Any]] = {
         "office": {"preset": "pbx", "hosts": [f"{PBX}:{pbx_tls_port}"], "networks": [PBX], "numbers": ["_4XX"],
@@ -216,13 +250,16 @@ def our_trunks(pbx_tls_port: int, carrier_port: int) -> dict[str, Trunk]:
                     "auth": login, "numbers": [DID, SECOND_DID], "region": "GB", "codecs": ["alaw"], "channels": 2},
         "wrong": {"preset": "generic-registration", "hosts": [f"{CARRIER}:{carrier_port}"],
                   "auth": {"user": "acme", "password": "not-the-password"}, "qualify": 0},
+        "fenced": {"preset": "phone", "auth": {"password": DESK_PASSWORD}, "networks": ["127.0.0.9"]},
+        "impostor": {"preset": "pbx", "hosts": [f"127.0.0.1:{impostor_port}"], "transport": "tls", "qualify": 1},
+        "tab": {"preset": "webrtc", "auth": {"password": DESK_PASSWORD}, "numbers": ["_4XX"]},
         "desk": {"preset": "phone", "auth": {"password": DESK_PASSWORD}, "numbers": ["_4XX"]},
     }  # fmt: skip
     return {name: Trunk(**table) for name, table in tables.items()}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def town(root: Root, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+async def switches(root: Root, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     folder = tmp_path_factory.mktemp("town")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca.pem")
@@ -242,8 +279,11 @@ async def town(root: Root, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     carrier_files = {"trunks.d/subscriber.conf": SUBSCRIBER.format(address=CARRIER),
                      "dialplan.d/carrier.conf": CARRIER_DIALPLAN,
                      "trunks.d/carrier.conf": CARRIER_SIP.format(password=PASSWORD.replace(";", "\\;"))}  # fmt: skip
-    our_files = trunks.files(ours, our_trunks(theirs.tls_port, carrier_port))
+    impostor = Impostor(trustme.CA())
+    our = our_trunks(theirs.tls_port, carrier_port, await impostor.start())
+    our_files = trunks.files(ours, our)
     async with AsyncExitStack() as stack:
+        stack.callback(impostor.close)
         start = stack.enter_async_context
         pbx = await start(
             Asterisk(make_config(folder / "pbx", sip_host=PBX, files=pbx_files, tls_port=theirs.tls_port), root)
@@ -251,16 +291,23 @@ async def town(root: Root, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
         carrier = await start(Asterisk(make_config(folder / "carrier", sip_host=CARRIER, sip_port=carrier_port,
                                                    files=carrier_files), root))  # fmt: skip
         switch = await start(
-            Asterisk(make_config(folder / "switch", sip_host=US, files=our_files, tls_port=ours.tls_port), root)
+            Asterisk(
+                make_config(folder / "switch", sip_host=US, files=our_files, tls_port=ours.tls_port, ice=True), root
+            )
         )
-        config = switch.config
-        login = {"Authorization": aiohttp.encode_basic_auth(config.ari_user, config.ari_password)}
-        session = await start(aiohttp.ClientSession(headers=login))
-        events = await start(session.ws_connect(f"{config.ari_url}/events?app={config.app}-1"))
-        agents = Agents(switch, session)
-        serving = asyncio.create_task(agents.serve(events))
-        stack.callback(serving.cancel)
-        yield Town(switch, pbx, carrier, agents, root.command("sipp"))
+        yield Town(switch, pbx, carrier, root.command("sipp"), ours, our, impostor)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def town(switches: Town) -> AsyncIterator[Town]:
+    config = switches.switch.config
+    login = {"Authorization": aiohttp.encode_basic_auth(config.ari_user, config.ari_password)}
+    url = f"{config.ari_url}/events?app={config.app}-1"
+    async with aiohttp.ClientSession(headers=login) as session, session.ws_connect(url) as events:
+        switches.agents = Agents(switches.switch, session)
+        serving = asyncio.create_task(switches.agents.serve(events))
+        yield switches
+        serving.cancel()
 
 
 async def hears_itself(phone: Phone) -> None:

@@ -1,0 +1,55 @@
+"""The whole way: a phone of the PBX, TLS and SRTP between the switches, our worker, the stand-in on the wire."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+
+from sipagent import model
+from sipagent.asterisk.run import Asterisk
+from sipagent.audio import Law
+from sipagent.model import Reason
+from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.pattern import pattern
+from tests.e2e.conftest import MakeRig
+from tests.e2e.town import Town, switches
+
+__all__ = ["switches"]
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+SPEECH_MS = 1000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asterisk(switches: Town) -> Asterisk:
+    """The rig's worker works at our switch of the town."""
+    return switches.switch
+
+
+async def test_an_extension_of_the_pbx_talks_with_an_agent(switches: Town, rig: MakeRig) -> None:
+    tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})
+    node = await rig(
+        StandinConfig(mode=Mode.DETERMINISTIC, think_ms=100, answer_ms=SPEECH_MS),
+        asterisk=tls,
+        trunks=switches.trunks,
+        numbers={"401": "reception"},
+    )
+    caller = pattern(Law.ULAW, 77, 0, SPEECH_MS * 8)
+    async with switches.phone(switches.pbx) as phone:
+        await phone.dial("401")
+        assert await phone.wait_answered()
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        await phone.say(caller)
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        await phone.hang_up()
+        heard = phone.media.received_payload()
+    assert (await node.ended()).reason is Reason.CALLER_HANGUP
+    assert caller in node.standin.sessions[-1].record.caller_audio
+    for answer in range(2):  # the greeting, then the answer
+        assert pattern(Law.ULAW, 1 + answer, 0, SPEECH_MS * 8) in heard
+    started = node.of(model.CallStarted)[0]
+    assert (started.called, started.endpoint, started.codec) == ("401", "office", "ulaw")
+    await node.nothing_left()
