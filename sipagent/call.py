@@ -16,7 +16,6 @@ import functools
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -30,11 +29,12 @@ from sipagent.errors import AriError, RealtimeError
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow
 from sipagent.house import House
+from sipagent.listener import listener
 from sipagent.model import CallOutcome, Reason
-from sipagent.room import Room
+from sipagent.room import NOBODY, Room
 from sipagent.routing.facts import Invite, clean_header, facts_of, variables_of
-from sipagent.rtp import quality
 from sipagent.rtp.transport import NoPortFree
+from sipagent.story import Story
 
 log = structlog.get_logger()
 
@@ -51,22 +51,6 @@ class CallOver(Exception):
 
     def __init__(self, outcome: CallOutcome) -> None:
         self.outcome = outcome
-
-
-@dataclass(slots=True)
-class _Story:
-    """What the last event tells."""
-
-    started_s: float
-    answered_s: float | None = None
-    turns: int = 0
-    counters: dict[str, int] = field(default_factory=dict)
-    quality: dict[str, model.LegQuality] = field(default_factory=dict)
-
-    def count(self, more: dict[str, int]) -> None:
-        """Add up what several stays and conversations counted."""
-        for name, value in more.items():
-            self.counters[name] = self.counters.get(name, 0) + value
 
 
 def law_of(audio_format: str) -> Law:
@@ -102,8 +86,9 @@ class Call:
         self._elsewhere: asyncio.Future[str] | None = None
         """Asterisk has the caller; done with its word when they come back."""
         self._handed_back = False
+        self._group: asyncio.TaskGroup | None = None
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
-        self._story = _Story(self._loop.time())
+        self._story = Story(self._loop.time())
 
     # --- the life of a call
 
@@ -128,7 +113,8 @@ class Call:
             # Only the clearing up failed; the outcome stands, and a resync or Asterisk's own end does the rest.
             log.warning("call_cleanup_failed", error=str(error))
         finally:
-            self._report(outcome)
+            self._emit(model.CallEnded, **self._story.facts(outcome, self._loop.time()))
+            self._group = None
         return outcome
 
     async def _live(self) -> CallOutcome:
@@ -137,6 +123,7 @@ class Call:
         failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 group.create_task(self._watch_channel())
                 group.create_task(self._watch_orders())
                 group.create_task(self._watch_quality())
@@ -201,16 +188,18 @@ class Call:
             case machine.Say():
                 room = await self._in_room(answer=action.answer)
                 self._speaking = True
-                room.play(action.phrases)
                 room.media.on_quiet = self._on_quiet
+                room.play(action.phrases)
             case machine.Quiet():
                 self._speaking = False
                 if self._room is not None:
                     self._room.media.flush()
             case machine.ToAgent():
                 raise CallOver(await self._converse(action.agent))
-            case machine.Listen() | machine.StopListening():
-                pass
+            case machine.Listen():
+                await self._listen(action)
+            case machine.StopListening():
+                self._stop_listening()
             case machine.End():
                 if self._room is not None:
                     # The last frame has left us; it is one frame long, and then the caller's.
@@ -223,8 +212,7 @@ class Call:
         """All that was to be said has been."""
         if self._speaking:
             self._speaking = False
-            self._flow.heard(self._loop.time())
-            self._woken.set()
+            self._on_flow(self._flow.heard)
 
     # --- with us
 
@@ -244,22 +232,53 @@ class Call:
 
     def _answered(self) -> None:
         if self._story.answered_s is None:
-            self._story.answered_s = self._loop.time()
-            self._emit(model.CallAnswered, setup_ms=_ms(self._story.answered_s - self._story.started_s))
+            self._emit(model.CallAnswered, setup_ms=self._story.answered(self._loop.time()))
+
+    async def _listen(self, action: machine.Listen) -> None:
+        """Words count as keys, from now until the question is settled."""
+        flow = self._flow
+        room = await self._in_room()
+        conversation = self._conversation = listener(
+            room, action, self._house.policy, self._emit, lambda key: self._on_flow(flow.understood, key)
+        )
+        conversation.talk.on_caller = lambda speaks: self._on_flow(flow.caller_speaks if speaks else flow.caller_pauses)
+        room.media.on_talk = self._on_listener_talk
+
+    def _on_listener_talk(self, item_id: str) -> None:
+        """It asks back: when it has been heard out, it is the caller's turn again."""
+        del item_id
+        self._speaking = True
+        self._on_flow(self._flow.caller_speaks)
+
+    def _on_flow(self, happening: Callable[..., None], *facts: str) -> None:
+        happening(*facts, self._loop.time())
+        self._woken.set()
+
+    async def _dismiss(self, conversation: Conversation | None) -> None:
+        """A conversation ends; what it counted stays."""
+        if conversation is None:
+            return
+        try:
+            await conversation.close()
+        finally:
+            self._story.take_conversation(conversation)
+
+    def _stop_listening(self) -> None:
+        """Beside whatever comes next: a closing handshake is a round trip."""
+        conversation, self._conversation = self._conversation, None
+        if self._room is not None:
+            self._room.interruptible_by(NOBODY)
+        if self._group is not None:
+            self._group.create_task(self._dismiss(conversation))
 
     async def _leave_room(self) -> None:
-        """The conversation ends, then the room goes; what they counted stays."""
+        """Everybody leaves, then the room goes; what was counted stays."""
         conversation, self._conversation = self._conversation, None
-        if conversation is not None:
-            await conversation.close()
-            self._story.turns += conversation.talk.turns
-            self._story.count(conversation.counters)
+        await self._dismiss(conversation)
         room, self._room = self._room, None
         if room is not None:
             await room.close()
-            leg = self._story.quality.get("caller_to_switch")
-            self._story.quality["caller_to_model"] = room.quality(leg.rtt_ms if leg else None)
-            self._story.count(room.counters())
+            self._story.take_room(room)
 
     async def _converse(self, name: str) -> CallOutcome:
         """Ring while media and model connect side by side, answer, talk."""
@@ -319,8 +338,7 @@ class Call:
                     pass  # for whoever has the caller
                 case ari_events.ChannelDtmfReceived() as key:
                     log.info("dtmf")  # not which key: it may be part of a card number
-                    self._flow.key(key.digit, self._loop.time())
-                    self._woken.set()
+                    self._on_flow(self._flow.key, key.digit)
                 case _:
                     pass
 
@@ -331,16 +349,7 @@ class Call:
         while True:
             await asyncio.sleep(QUALITY_EVERY_S)
             if self._story.answered_s is not None:
-                await self._look_at_quality()
-
-    async def _look_at_quality(self) -> None:
-        """The caller's leg so far; a switch that cannot say is no reason to end a call."""
-        with contextlib.suppress(AriError):
-            if statistics := await self._channel.rtp_statistics():
-                heard, told = quality.from_asterisk(statistics)
-                self._story.quality["caller_to_switch"] = heard
-                if told:
-                    self._story.quality["switch_to_caller"] = told
+                await self._story.look_at_quality(self._channel)
 
     # --- the end
 
@@ -352,30 +361,14 @@ class Call:
     async def _release(self, outcome: CallOutcome) -> None:
         if not self._handed_back:
             if self._story.answered_s and outcome.reason is not Reason.CALLER_HANGUP:
-                await self._look_at_quality()
+                await self._story.look_at_quality(self._channel)
             await self._channel.hang_up(outcome.cause)
-
-    def _report(self, outcome: CallOutcome) -> None:
-        story = self._story
-        self._emit(
-            model.CallEnded,
-            outcome=outcome,
-            duration_s=round(self._loop.time() - story.started_s, 3),
-            answered=story.answered_s is not None,
-            turns=story.turns,
-            counters=story.counters,
-            quality=story.quality,
-        )
 
 
 def _emit(
     listener: Callable[[model.CallEvent], None], call_id: str, kind: type[model.CallEvent], **facts: object
 ) -> None:
     listener(kind(call_id=call_id, at=time.time(), **facts))  # type: ignore[arg-type]
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
 
 
 def _verdict(errors: BaseExceptionGroup) -> tuple[CallOutcome | None, BaseException | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sipagent import model
@@ -50,6 +50,7 @@ class Conversation:
         self.talk = Talk(room, Phrase(self._settings.call.apology, self._settings.call.language), emit)
         self._loop = asyncio.get_running_loop()
         self._connecting: asyncio.Task[None] | None = None
+        self._uplink: Callable[[bytes], object] | None = None
         self.counters: dict[str, int] = {}
         """Of the socket, the session and the talk; there when it is closed."""
 
@@ -82,11 +83,13 @@ class Conversation:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
             self._connecting = None
-        self._room.media.to_model = None
+        if self._room.media.to_model == self._uplink:  # and not another conversation's by now
+            self._room.media.to_model = None
         if self.talk.client is not None:
             await self.talk.client.aclose()
         self.counters = self.counters or self._counted()
         self.talk.close()
+        self._uplink = None
 
     def _counted(self) -> dict[str, int]:
         talk = self.talk
@@ -124,7 +127,7 @@ class Conversation:
             )
         )
         # Who is answered before the model is there speaks into the session's backlog.
-        self._room.media.to_model = session.append_audio
+        self._room.media.to_model = self._uplink = session.append_audio
         dialled = self._loop.time()
         client = await xai_client.connect(
             realtime.endpoint,
@@ -135,7 +138,7 @@ class Conversation:
             timeout_s=realtime.connect_timeout_s,
         )
         talk.client = client
-        self._room.media.to_model = client.append_audio
+        self._room.media.to_model = self._uplink = client.append_audio
         either: set[asyncio.Future[Any]] = {talk.ready, client.lost}
         done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if talk.ready in done:

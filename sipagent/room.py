@@ -25,6 +25,9 @@ from sipagent.rtp.session import RtpSession
 PROMPT = "prompt:"
 """Item ids of what is not the model's; the model knows nothing of them."""
 
+NOBODY = BargeInSettings(enabled=False)
+"""Who speaks over a prompt does not stop it; a key does."""
+
 
 class Room:
     """One stay of one caller. `open` it, `let_in` the caller, `close` it."""
@@ -32,8 +35,7 @@ class Room:
     def __init__(self, law: Law, house: House) -> None:
         self.law = law
         self.rtp = RtpSession(law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
-        detector = BargeIn(law, BargeInSettings(enabled=False))
-        self.media = MediaBridge(law, self.rtp, house.wheel, detector, time.monotonic)
+        self.media = MediaBridge(law, self.rtp, house.wheel, BargeIn(law, NOBODY), time.monotonic)
         self._house = house
         self._undo = AsyncExitStack()
         self._bridge: BridgeHandle | None = None

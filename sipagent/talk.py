@@ -53,6 +53,10 @@ class Talk:
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         self.fatal: asyncio.Future[xai.Fatal] = self._loop.create_future()
         """Done when the server ended the session."""
+        self.on_function: Callable[[xai_events.FunctionCall], bool] | None = None
+        """A function the model calls; False: there is none of that name, or its arguments make no sense."""
+        self.on_caller: Callable[[bool], None] | None = None
+        """The model hears the caller speak (True) or pause (False)."""
         self._no_input: NoInput | None = None
         self._moved = asyncio.Event()  # wakes the no-input ladder
         self._talked, self._quiet = asyncio.Event(), asyncio.Event()
@@ -69,7 +73,7 @@ class Talk:
         So a call is gone with its last reference, and no collector has to stop the loop to find it.
         """
         self._settle_cut()
-        self.client = self._no_input = None
+        self.client = self._no_input = self.on_function = self.on_caller = None
 
     # --- the course of a talk
 
@@ -157,16 +161,21 @@ class Talk:
             case xai_events.SpeechStarted():
                 self._settle_cut()
                 self._barge_in("model")
+                if self.on_caller:
+                    self.on_caller(True)
                 self._note(NoInput.caller_speaks)
             case xai_events.SpeechStopped():
                 self._turn.speech_stopped(time.monotonic())
+                if self.on_caller:
+                    self.on_caller(False)
                 self._note(NoInput.caller_pauses, self._loop.time())
             case xai_events.InputTranscript():
                 self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
             case xai.AgentTranscript():
                 self._transcript(Role.AGENT, event.item_id, event.text, final=event.final)
             case xai_events.FunctionCall():
-                self._refuse_function(event)
+                if self.on_function is None or not self.on_function(event):
+                    self._refuse_function(event)
             case xai.Ready():
                 if not self.ready.done():
                     self.ready.set_result(event)
@@ -200,7 +209,7 @@ class Talk:
         )
 
     def _refuse_function(self, call: xai_events.FunctionCall) -> None:
-        """No tools yet: an answer the model can read, so that the talk goes on."""
+        """An answer the model can read, so that the talk goes on."""
         log.warning("unknown_function", name=call.name[:64])
         if self.client:
             self.client.session.answer_function_calls({call.call_id: '{"error":"there is no such function"}'})

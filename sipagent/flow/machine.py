@@ -24,6 +24,8 @@ from sipagent.model import CallOutcome, Reason
 MAX_HOPS = 50
 """Steps in a row without the caller doing anything; more is a circle that no check has seen."""
 MAX_BACK = 32
+UNDERSTAND_S = 4.0
+"""From the end of what a caller said until it has become a choice, or a question back."""
 ENTRY_POINTS = "sipagent.steps"
 
 
@@ -223,6 +225,17 @@ class Flow:
         """The caller chose a key by word of mouth."""
         self._hops = 0
         self._happens(now, lambda: self._step.understood(self, key))
+
+    def caller_speaks(self, now: float) -> None:
+        """Somebody who listens hears the caller: no time runs out."""
+        self._happens(now, self._hold)
+
+    def caller_pauses(self, now: float) -> None:
+        """The caller has said something: it takes a moment to be understood, or not."""
+        self._happens(now, lambda: self.wait(UNDERSTAND_S))
+
+    def _hold(self) -> None:
+        self.deadline = None
 
     def returned(self, result: str, now: float) -> None:
         """The caller is back from where Asterisk had them."""

@@ -13,7 +13,6 @@ worse than lost ones.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import socket
 import ssl
@@ -139,10 +138,15 @@ class RealtimeClient(asyncio.Protocol):
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)
             self._write()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await asyncio.shield(self._gone)
-        transport.abort()
+            except TimeoutError:
+                pass
+            finally:
+                transport.abort()  # also when nobody waits any more
+        else:
+            transport.abort()
 
     # --- asyncio.Protocol
 

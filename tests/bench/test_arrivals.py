@@ -57,10 +57,11 @@ def level(at_s: float, kb: int) -> Level:
 
 
 def test_a_slope_is_told_from_a_step() -> None:
-    step = [level(10.0 * n, 1000 if n < 3 else 9000) for n in range(10)]
-    slope = [level(10.0 * n, 1000 + 500 * n) for n in range(10)]
+    step = [level(10.0 * n, 1000 if n < 5 else 9000) for n in range(12)]
+    slope = [level(10.0 * n, 1000 + 500 * n) for n in range(12)]
     assert leak_kb_a_call(step, "worker", 5.0) == 0.0
     assert leak_kb_a_call(slope, "worker", 5.0) == 10.0
+    assert leak_kb_a_call(slope[:9], "worker", 5.0) == 0.0
 
 
 def test_what_others_used_is_the_rest_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

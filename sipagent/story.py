@@ -1,0 +1,66 @@
+"""What a call's last event tells: how long, how well heard, what was counted in all its rooms and conversations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sipagent import model
+from sipagent.ari.objects import ChannelHandle
+from sipagent.conversation import Conversation
+from sipagent.errors import AriError
+from sipagent.model import CallOutcome
+from sipagent.room import Room
+from sipagent.rtp import quality
+
+
+class Story:
+    """Kept from StasisStart on; times are the loop's seconds."""
+
+    def __init__(self, started_s: float) -> None:
+        self.answered_s: float | None = None
+        self._started_s = started_s
+        self._turns = 0
+        self._counters: Counter[str] = Counter()
+        self._quality: dict[str, model.LegQuality] = {}
+
+    def answered(self, now_s: float) -> float:
+        """The call was answered; milliseconds since it began."""
+        self.answered_s = now_s
+        return round((now_s - self._started_s) * 1000, 1)
+
+    async def look_at_quality(self, channel: ChannelHandle) -> None:
+        """The caller's leg so far; a switch that cannot say is no reason to end a call."""
+        with contextlib.suppress(AriError):
+            if statistics := await channel.rtp_statistics():
+                heard, told = quality.from_asterisk(statistics)
+                self._quality["caller_to_switch"] = heard
+                if told:
+                    self._quality["switch_to_caller"] = told
+
+    def take_room(self, room: Room) -> None:
+        """A stay with us is over."""
+        leg = self._quality.get("caller_to_switch")
+        self._quality["caller_to_model"] = room.quality(leg.rtt_ms if leg else None)
+        self._count(room.counters())
+
+    def take_conversation(self, conversation: Conversation) -> None:
+        """A conversation is over."""
+        self._turns += conversation.talk.turns
+        self._count(conversation.counters)
+
+    def _count(self, more: Mapping[str, int]) -> None:
+        self._counters.update(more)
+
+    def facts(self, outcome: CallOutcome, now_s: float) -> dict[str, Any]:
+        """The fields of `CallEnded`."""
+        return {
+            "outcome": outcome,
+            "duration_s": round(now_s - self._started_s, 3),
+            "answered": self.answered_s is not None,
+            "turns": self._turns,
+            "counters": dict(self._counters),
+            "quality": self._quality,
+        }
