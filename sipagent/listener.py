@@ -6,16 +6,19 @@ Where the session fails, or does not understand, the keys are still there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
+from sipagent import model
 from sipagent.config import Agent
 from sipagent.conversation import Conversation
 from sipagent.flow.machine import Listen
 from sipagent.house import Policy
 from sipagent.room import Room
 from sipagent.talk import Emit
+from sipagent.xai import session as xai
 from sipagent.xai.events import FunctionCall
 
 CHOOSE = "choose"
@@ -50,6 +53,12 @@ def listener(room: Room, listen: Listen, policy: Policy, emit: Emit, understood:
         understood(key)
         return True
 
+    def on_ready(ready: asyncio.Future[xai.Ready]) -> None:
+        """Nobody waits for it, so this is where a failure is told."""
+        if not ready.cancelled() and (error := ready.exception()):
+            emit(model.RealtimeTrouble, what="listener_unreachable", detail=str(error))
+
+    conversation.talk.ready.add_done_callback(on_ready)
     conversation.talk.on_function = on_function
     conversation.dial()
     return conversation

@@ -23,6 +23,7 @@ from sipagent.model import Reason
 from sipagent.phone.phone import Phone
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.faults import parse_faults
 from sipagent.standin.server import StandinServer
 from sipagent.worker import Worker, needed_prompts
 from tests.asterisk.fixtures import test_config as make_config
@@ -376,3 +377,54 @@ async def test_nobody_in_the_queue_then_a_message(
         assert len(messages) == 1
         assert messages[0].stat().st_size > 40_000
         await node.nothing_left()
+
+
+SCRIPT = """
+greeting = "Hello."
+fallback = "Sales, or an account?"
+nudge = "Please go on."
+check_in = "Are you there?"
+
+[[intent]]
+name = "sales"
+phrases = ["i want to buy a bicycle", "the sales department please"]
+reply = "One moment."
+
+[intent.tool]
+name = "choose"
+arguments = { key = "1" }
+done = "Fine."
+failed = "Sorry."
+missing = "Sorry."
+"""
+
+
+async def test_a_menu_understands_words(company: Callable[..., Awaitable[Rig]], root: Root, tmp_path: Path) -> None:
+    script = tmp_path / "script.toml"
+    script.write_text(SCRIPT)
+    menus = {**MENUS["menus"], "main": {**MENUS["menus"]["main"], "words": {"1": "sales, to buy a bicycle"}}}
+    node = await company(standin=StandinConfig(script=script), menus=menus)
+    pcm, rate_hz = await Flite(root.command("flite"), "kal16").synthesize("I want to buy a bicycle")
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await hears(phone, node, "Press one for sales, two for an account.")
+        await until(lambda: bool(node.of(model.SessionOpened)), "the listener")
+        await phone.say_pcm(pcm, rate_hz)
+        await hears(phone, node, "Sales. One for bicycles.")
+        await until(lambda: not node.standin.live, "the listener to be gone")
+        await phone.press("1")
+        await hears(phone, node, "Bicycles. One for a person.")
+    assert steps(node) == ["menu:main", "menu:sales", "menu:bicycles"]
+    await node.nothing_left()
+
+
+async def test_a_menu_whose_listener_is_away_still_has_its_keys(company: Callable[..., Awaitable[Rig]]) -> None:
+    menus = {**MENUS["menus"], "main": {**MENUS["menus"]["main"], "words": {"1": "sales"}}}
+    node = await company(standin=StandinConfig(faults=parse_faults(["refuse=429"])), menus=menus)
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await hears(phone, node, "Press one for sales, two for an account.")
+        await phone.press("1")
+        await hears(phone, node, "Sales. One for bicycles.")
+    assert [event.what for event in node.of(model.RealtimeTrouble)] == ["listener_unreachable"]
+    await node.nothing_left()
