@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -46,21 +47,36 @@ def test_the_example_is_well_formed_and_its_commented_values_are_the_defaults() 
 
 
 def test_the_example_shows_every_key() -> None:
-    text = re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text())
-    shown = tomllib.loads(text)
-    shown["agents"] = shown["agents"]["reception"]
+    # Behind "# " stand defaults, behind "#   " examples.
+    shown = tomllib.loads(re.sub(r"(?m)^# +([a-z_]+ = |\[[a-z_.]+\])", r"\1", EXAMPLE.read_text()))
 
-    def missing(model: type[BaseModel], table: dict[str, object], path: str) -> list[str]:
+    def missing(model: type[BaseModel], table: dict[str, Any], path: str) -> list[str]:
         out = []
         for name, field in model.model_fields.items():
-            if name not in table:
-                out.append(path + name)
-            elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                out += missing(field.annotation, table[name], f"{path}{name}.")  # type: ignore[arg-type]
+            key = field.alias or name
+            inner = next((arg for arg in (field.annotation, *get_args(field.annotation)) if is_section(arg)), None)
+            if key not in table:
+                out.append(path + key)
+            elif inner is not None:
+                found = table[key]
+                several = found.values() if inner is not field.annotation and isinstance(found, dict) else found
+                # Of several tables of a kind it is enough that one shows a key.
+                tables = list(several) if inner is not field.annotation and not is_one(found, inner) else [found]
+                merged: dict[str, Any] = {}
+                for key_of, value in ((k, v) for one in tables for k, v in one.items()):
+                    before = merged.get(key_of)
+                    merged[key_of] = {**before, **value} if isinstance(before, dict) else value
+                out += missing(inner, merged, f"{path}{key}.")
         return out
 
-    assert missing(Settings, {**shown, "agents": {}}, "") == []
-    assert missing(config.Agent, shown["agents"], "agents.*.") == []
+    def is_section(arg: object) -> bool:
+        return isinstance(arg, type) and issubclass(arg, BaseModel)
+
+    def is_one(found: object, model: type[BaseModel]) -> bool:
+        """A table of the section itself (an optional one), not of names to such sections."""
+        return isinstance(found, dict) and bool(found.keys() & model.model_fields.keys())
+
+    assert [key for key in missing(Settings, shown, "") if key != "folder"] == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +92,7 @@ def test_the_example_shows_every_key() -> None:
         (GOOD + "[agents.b]\n", ["sipagent.toml:7", "agents.b", "instructions"]),
         (GOOD + "[agents.b]\ninstructions_file = 'none.md'\n", ["agents.b.instructions_file", "none.md"]),
         (GOOD + "[media]\nports = [15000, 16000]\n", ["sipagent.toml:8", "media.ports", "asterisk.rtp_ports"]),
-        ("[agents.a]\ninstructions = 'x'\n", ["numbers", "is needed"]),
+        ("[agents.a]\ninstructions = 'x'\n", ["no call goes anywhere", "[[routes]]"]),
         ("[agents\n", ["sipagent.toml", "not TOML", "line 1"]),
     ],
 )
@@ -145,11 +161,13 @@ def test_long_prompts_live_beside_the_file(tmp_path: Path) -> None:
     assert settings.agents["reception"].instructions == "You are long."
 
 
-def test_numbers_find_their_agent() -> None:
-    settings = load(write(GOOD + '"*" = "other"\n[agents.other]\ninstructions = "x"\n'))
-    assert (settings.agent_for("100") or ("",))[0] == "reception"
-    assert (settings.agent_for("*98") or ("",))[0] == "other"
-    assert load(write(GOOD)).agent_for("200") is None
+def test_numbers_are_the_short_form_of_routes() -> None:
+    settings = load(write(GOOD + '"*" = "other"\n"*98" = "other"\n[agents.other]\ninstructions = "x"\n'))
+    assert [(route.to, str(route.go)) for route in settings.all_routes] == [
+        (("100",), "agent:reception"),
+        (("*98",), "agent:other"),
+        (("*",), "agent:other"),
+    ]
 
 
 def test_generated_passwords_are_private_and_kept(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sipagent.asterisk.music import hold_music
 from sipagent.asterisk.root import Root
 from sipagent.errors import ConfigError
 
@@ -28,7 +29,7 @@ SOCKET_PATH_BYTES = 107
 
 RTP_PORTS_A_CALL = 4
 _FOLDERS = ("lib/agi-bin", "lib/keys", "log", "spool/recording", "spool/tmp", "spool/voicemail", "spool/monitor",
-            "spool/cache")  # fmt: skip
+            "spool/cache", "music")  # fmt: skip
 _INCLUDED = ("trunks.d", "dialplan.d", "acl.d", "queues.d", "voicemail.d")
 _VARIABLE = re.compile(r"@([A-Z_]+)@")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
@@ -137,6 +138,7 @@ def render(config: AsteriskConfig, root: Root) -> Path:
         (config.etc / part).mkdir(exist_ok=True)
     for name, text in texts.items():
         _write(config.etc / name, text)
+    (config.run_dir / "music" / "hold.wav").write_bytes(hold_music())
     for old in config.etc.rglob("*.conf"):
         if str(old.relative_to(config.etc)) not in texts:
             old.unlink()

@@ -32,6 +32,7 @@ _REGISTRATION = {
 _ANY_NUMBER = ("_[0-9*#+]!", "_[a-zA-Z].")  # no single letters: h, i, s, t are Asterisk's own
 _SPECIAL_IN_PATTERNS = re.compile(r"[xXnNzZ.!]")
 _USER_UNRESERVED = "-_.!~*'()&=+$,?/"  # RFC 3261, 25.1
+# AEAD only: TLS 1.0 and 1.1 have none of them.
 _TLS_CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384,ECDHE-RSA-AES256-GCM-SHA384,"
     "ECDHE-ECDSA-AES128-GCM-SHA256,ECDHE-RSA-AES128-GCM-SHA256"
@@ -115,7 +116,8 @@ def transports(asterisk: AsteriskSettings, trunks: Mapping[str, Trunk]) -> str:
         tls = {
             "protocol": "tls",
             "bind": f"{host}:{asterisk.tls_port}",
-            "method": "tlsv1_2",
+            # "tlsv1_2" would be 1.2 alone, no method TLS 1.0 alone. This is any, and the ciphers leave 1.2 and 1.3.
+            "method": "sslv23",
             "cipher": _TLS_CIPHERS,
             "cert_file": str(Path(asterisk.tls_certificate).absolute()),
             "priv_key_file": str(Path(asterisk.tls_key).absolute()),

@@ -321,7 +321,15 @@ async def sip_flood(sipp: Sequence[str], scenario: Path, port: int) -> int:
             await process.wait()
 
 
-@pytest.mark.parametrize(("version", "let_in"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)])
+@pytest.mark.parametrize(
+    ("version", "let_in"),
+    [
+        (ssl.TLSVersion.TLSv1, False),
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
 async def test_tls_of_1_2_at_least(town: Town, version: ssl.TLSVersion, let_in: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

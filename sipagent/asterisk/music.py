@@ -1,0 +1,37 @@
+"""Music on hold of our own making: a slow arpeggio, so that nobody who waits in a queue believes the line is dead.
+
+Who wants other music names its folder in asterisk-conf/musiconhold.conf.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sipagent.audio import SAMPLE_RATE_HZ, write_wav
+
+NOTE_S = 0.5
+CHORDS_HZ = (
+    (130.8, 261.6, 329.6, 392.0),  # C
+    (110.0, 261.6, 329.6, 440.0),  # A minor
+    (87.3, 261.6, 349.2, 440.0),  # F
+    (98.0, 246.9, 293.7, 392.0),  # G
+)
+ORDER = (0, 1, 2, 3, 2, 1, 2, 3)
+PEAK = 0.18
+"""Of full scale: about -20 dBm0, as loud as a voice and no louder."""
+
+
+def hold_music() -> bytes:
+    """A WAV file of 16 s, PCM at 8000 Hz, that may be repeated without a seam."""
+    notes = [chord[place] for chord in CHORDS_HZ for place in ORDER]
+    step, length = int(NOTE_S * SAMPLE_RATE_HZ), int(4 * NOTE_S * SAMPLE_RATE_HZ)
+    time_s = np.arange(length) / SAMPLE_RATE_HZ
+    # Plucked: quick in, slowly out, gone before it would be cut off.
+    envelope = np.minimum(time_s / 0.01, 1) * np.exp(-2.2 * time_s) * np.minimum((time_s[-1] - time_s) / 0.1, 1)
+    music = np.zeros(step * len(notes))
+    for place, pitch_hz in enumerate(notes):
+        tone = np.sin(2 * np.pi * pitch_hz * time_s) + 0.3 * np.sin(4 * np.pi * pitch_hz * time_s)
+        where = (place * step + np.arange(length)) % len(music)  # the last notes ring on into the beginning
+        music[where] += tone * envelope
+    music *= PEAK / np.abs(music).max()
+    return write_wav((music * 32767).astype("<i2").tobytes(), SAMPLE_RATE_HZ)
