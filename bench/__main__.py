@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bench import alone, build, node, parts, report, results
+from bench import alone, arrivals, build, crowd, flood, node, parts, processes, report, results, sitting
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 T = TypeVar("T")
+OutOption = Annotated[Path, typer.Option(help="Where the results go, as JSON.")]
 BRIDGES = ("worker", "floor", "naive")
 QUICK = (Case("worker", 50, seconds=4.0, settle_s=3.0), Case("floor", 50, seconds=4.0, settle_s=3.0))
 
@@ -55,7 +56,7 @@ def run_alone(
     step: Annotated[int, typer.Option(min=1, help="Of the search.")] = 50,
     limit: Annotated[int, typer.Option(min=1, help="Of the search.")] = 1500,
     self_check: Annotated[bool, typer.Option(help="Break the floor on purpose: is every fault caught?")] = False,
-    out: Annotated[Path, typer.Option(help="Where the results go, as JSON.")] = build.BUILD / "alone.json",
+    out: OutOption = build.BUILD / "alone.json",
 ) -> None:
     """The worker without Asterisk, under load: CPU, memory, delay, pacing, capacity; also the floor and the naive."""
     cases = [Case(_known(name), calls, tls, seconds, settle_s, rate, fifo) for name in bridge or ["worker"]]
@@ -68,29 +69,110 @@ def run_alone(
         for one in found:
             print(f"{one.bridge}, {cases[0].wire}: carries {one.carried}, fails at {one.failed or 'none tried'}")
         runs = [attempt.run for one in found for attempt in one.attempts if attempt.run]
-        results.save(results.sitting(runs, [], found), out)
+        results.save(results.Sitting(*results.stamp(), runs, [], found), out)
         return
     table = _run(alone.interleave(cases, rounds, print))
     compared = results.compare(table)
     for row in compared:
         ratio = f", {row.to_floor:.2f} of the floor" if row.to_floor else ""
         print(f"{row.bridge}: median {row.cpu_ms_per_cs:.2f} ms/cs{ratio}; {row.passed} of {row.rounds} passed")
-    results.save(results.sitting([run for runs in table for run in runs], compared, []), out)
+    results.save(results.Sitting(*results.stamp(), [run for runs in table for run in runs], compared, []), out)
 
 
 @app.command("node", epilog="Example: python -m bench node --calls 20 --per-second 2")
 def run_node(
     calls: Annotated[int, typer.Option(min=1, max=100, help="SIP calls of some 20 s.")] = 10,
     per_second: Annotated[float, typer.Option(min=0.1, max=20, help="How fast they come.")] = 2.0,
+    out: OutOption = build.BUILD / "node.json",
 ) -> None:
-    """The whole node: real Asterisk, worker, stand-in; what callers hear, and the CPU of each process."""
-    print(node.as_json(_run(node.run(calls, per_second, print))))
+    """Whole node, up to a hundred phones: real Asterisk, worker, stand-in; turns as callers hear them."""
+    _keep(_run(node.run(calls, per_second, print)), out)
 
 
-@app.command("report", epilog="Example: python -m bench report bench/.build/alone.json")
-def run_report(files: Annotated[list[Path], typer.Argument(help="What --out wrote.")]) -> None:
-    """Earlier results as the Markdown tables of bench/RESULTS.md."""
-    print(report.tables(results.load(file) for file in files))
+@app.command("crowd", epilog="Example: python -m bench crowd --calls 100 --calls 200 --fifo")
+def run_crowd(
+    calls: Annotated[list[int] | None, typer.Option(min=1, max=800, help="At once; may be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="The window that is measured.")] = 8.0,
+    settle_s: Annotated[float, typer.Option(min=0, max=60, help="Between the last call and the window.")] = 4.0,
+    rate: Annotated[float, typer.Option(min=1, max=50, help="Calls a second in the ramp.")] = 15.0,
+    fifo: Annotated[bool, typer.Option(help="Real-time priority for worker and load, where permitted.")] = False,
+    self_check: Annotated[bool, typer.Option(help="Leave out frames on purpose: are they missed?")] = False,
+    out: OutOption = build.BUILD / "crowd.json",
+) -> None:
+    """Whole node, hundreds of calls: every frame followed through real Asterisk and worker, from end to end."""
+    if self_check:
+        well = _run(crowd.self_check(print))
+        print("the loss was caught" if well else "the measuring cannot be trusted")
+        raise typer.Exit(0 if well else 1)
+    numbers = sorted(calls or sitting.CROWDS)
+    runs = _run(crowd.rise(crowd.Case(numbers[0], seconds, settle_s, rate, fifo), numbers, print))
+    _keep(crowd.Sitting(*results.stamp(), runs), out)
+
+
+@app.command("setup", epilog="Example: python -m bench setup --per-second 10 --per-second 30")
+def run_setup(
+    per_second: Annotated[list[float] | None, typer.Option(min=0.5, max=100, help="May be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="How long at each rate.")] = 8.0,
+    hold_s: Annotated[float, typer.Option(min=0.5, max=30, help="Each call, from its answer.")] = 2.0,
+    out: OutOption = build.BUILD / "setup.json",
+) -> None:
+    """Whole node, calls at rising rates: INVITE to 200 and to the agent's voice; the highest rate that is carried."""
+    _keep(_run(arrivals.set_up(per_second or sitting.RATES, seconds, hold_s, print)), out)
+
+
+@app.command("churn", epilog="Example: python -m bench churn --per-second 5 --minutes 10")
+def run_churn(
+    per_second: Annotated[float, typer.Option(min=0.5, max=40, help="Calls that come.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.2, max=600, help="How long.")] = 3.0,
+    hold_s: Annotated[float, typer.Option(min=0.5, max=60, help="Each call, from its answer.")] = 4.0,
+    out: OutOption = build.BUILD / "churn.json",
+) -> None:
+    """Whole node, calls come and leave: what stays behind of memory, descriptors, sockets and channels."""
+    found = _run(arrivals.churn(per_second, minutes, hold_s, print))
+    print("nothing is left behind" if not found.faults else "LEFT: " + ", ".join(found.faults))
+    _keep(found, out)
+
+
+@app.command("flood", epilog="Example: python -m bench flood --calls 100 --packets-per-second 100000")
+def run_flood(
+    calls: Annotated[int, typer.Option(min=1, max=1000, help="Live calls beside it.")] = 100,
+    packets_per_second: Annotated[int, typer.Option(min=50, max=1_000_000, help="Of the flood.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="The window that is measured.")] = 6.0,
+    fifo: Annotated[bool, typer.Option(help="Real-time scheduling for worker and load, where permitted.")] = False,
+    out: OutOption = build.BUILD / "flood.json",
+) -> None:
+    """The worker alone, its calls' RTP ports flooded with foreign packets: does anybody hear or feel it?"""
+    case = Case("worker", calls, seconds=seconds, fifo=fifo)
+    _keep(flood.Sitting(*results.stamp(), _run(flood.compare(case, packets_per_second, print))), out)
+
+
+@app.command("all", epilog="Example: python -m bench all --churn-minutes 4    python -m bench all --only crowd")
+def run_all(
+    only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(sitting.NAMES)}; may be repeated.")] = None,
+    churn_minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of calls coming and leaving.")] = 3.0,
+    fifo: Annotated[bool, typer.Option("--fifo/--no-fifo", help="Real-time scheduling, where permitted.")] = True,
+) -> None:
+    """One full sitting of less than 20 minutes; the tables of bench/RESULTS.md and bench/latency.svg anew."""
+    for name in only or ():
+        if name not in sitting.NAMES:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(sitting.NAMES)}", param_hint="--only")
+    raise typer.Exit(0 if _run(sitting.hold(only or sitting.NAMES, churn_minutes, fifo, print)) else 1)
+
+
+@app.command("report", epilog="Example: python -m bench report bench/.build/crowd.json")
+def run_report(
+    files: Annotated[list[Path] | None, typer.Argument(help="What --out wrote; none: what `all` left.")] = None,
+) -> None:
+    """Earlier results as Markdown on stdout; without files, the tables of RESULTS.md and the picture anew."""
+    if files:
+        print("\n\n".join(report.tables([report.read(file) for file in files]).values()))
+    else:
+        sitting.write(print)
+
+
+def _keep(found: report.Sitting, out: Path) -> None:
+    results.save(found, out)
+    print("\n" + "\n\n".join(report.tables([found]).values()))
 
 
 def _known(name: str) -> str:
@@ -113,6 +195,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def main() -> None:
     """Entry point: what cannot be measured becomes one line on stderr and exit code 1."""
     try:
+        processes.allow_many_files()
         app()
     except SipAgentError as error:
         sys.stderr.write(f"error: {error}\n")

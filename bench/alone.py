@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.results import Attempt, Capacity, Case, Run
 from bench.generator import NotUp
+from bench.results import Attempt, Capacity, Case, Run
 from bench.rig import measure
 
 Say = Callable[[str], None]

@@ -9,12 +9,14 @@ that reach the wrong one of two successive calls show as crosstalk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, quantiles
 from typing import Literal
 
+from bench import results
 from bench.callers import Signalling
 from bench.generator import PATIENCE_S, Greeted
 from bench.results import Figures
@@ -24,6 +26,8 @@ MAX_FIRST_AUDIO_P95_MS = 100.0
 """INVITE to the first agent audio: the rate counts as carried below this, when no call failed."""
 MAX_LEAK_KB_A_CALL = 1.0
 """Growth of the worker's or Asterisk's memory over the second half of a churn."""
+MIN_LEAK_SAMPLES = 6
+"""A minute: allocators grow by arenas, so a few samples make a slope of any step."""
 GREETING = "Hello, how can I help you?"
 REST_S = 6.0
 """After the last call: the worker's ports rest for 5 s, and callers' slots are used in turn."""
@@ -165,7 +169,7 @@ class SetUp:
         return best
 
 
-async def set_up(rates: Sequence[float], seconds: float, hold_s: float, say: Say) -> tuple[list[Arrived], list[float], dict[str, int]]:
+async def set_up(rates: Sequence[float], seconds: float, hold_s: float, say: Say) -> SetUp:
     """Each rate for so many seconds, upwards, until calls fail or come too slowly."""
     steps, busy = [], []
     shape = Shape(_slots(max(rates), hold_s), greeting=GREETING, by_order=True)
@@ -180,13 +184,13 @@ async def set_up(rates: Sequence[float], seconds: float, hold_s: float, say: Say
             if not step.carried:
                 break
             await asyncio.sleep(REST_S)
-        return steps, busy, dict(node.ended())
+        return SetUp(*results.stamp(), steps, busy, dict(node.ended()))
 
 
 def describe(step: Arrived) -> str:
     """One line."""
     return (
-        f"{step.per_second:g} calls/s (came at {step.came_per_second:g}): {'carried' if step.carried else 'NOT carried'}, "
+        f"{step.per_second:g} calls/s (came at {step.came_per_second:g}): {'' if step.carried else 'NOT '}carried, "
         f"{step.answered} of {step.calls} answered, {step.heard} heard the agent, {step.failures or 'no failures'}; "
         f"INVITE to 200 p50/p95/p99 {step.setup_ms.p50}/{step.setup_ms.p95}/{step.setup_ms.p99} ms, "
         f"to the agent's voice {step.first_audio_ms.p50}/{step.first_audio_ms.p95}/{step.first_audio_ms.p99} ms"
@@ -215,9 +219,7 @@ class Churn:
     kind: Literal["churn"] = "churn"
 
 
-async def churn(
-    per_second: float, minutes: float, hold_s: float, stamp: tuple[str, str], say: Say
-) -> Churn:
+async def churn(per_second: float, minutes: float, hold_s: float, say: Say) -> Churn:
     """A warm-up, then the real thing."""
     shape = Shape(_slots(per_second, hold_s), greeting=GREETING, by_order=True)
     async with whole(shape, say) as node:
@@ -238,13 +240,15 @@ async def churn(
             batch = await _batch(node, per_second, hold_s, round(per_second * 60 * minutes))
         finally:
             watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
         await asyncio.sleep(REST_S)
         node.load.order("end")
         await node.load.hear("end", PATIENCE_S)
         figures, end, ended = await node.load.figures(), await node.level(), dict(node.ended())
     leaks = {name: leak_kb_a_call(samples, name, per_second) for name in ("worker", "asterisk")}
     return Churn(
-        *stamp,
+        *results.stamp(),
         arrived=batch,
         start=start,
         end=end,
@@ -258,15 +262,18 @@ async def churn(
 
 def describe_level(level: Level) -> str:
     """One line."""
-    parts = (f"{name} {level.rss_kb[name] // 1024} MB, {level.descriptors[name]} descriptors, "
-             f"{level.udp_sockets[name]} UDP, {level.threads[name]} threads" for name in ("worker", "asterisk"))  # fmt: skip
+    parts = (
+        f"{name} {level.rss_kb[name] // 1024} MB, {level.descriptors[name]} descriptors, "
+        f"{level.udp_sockets[name]} UDP, {level.threads[name]} threads"
+        for name in ("worker", "asterisk")
+    )
     return f"{'; '.join(parts)}; {level.channels} channels"
 
 
 def leak_kb_a_call(samples: Sequence[Level], name: str, per_second: float) -> float:
-    """KB that each call of the second half has left behind; 0 when there are too few samples to tell."""
+    """KB that each call of the second half has left behind; 0 when that half is too short to tell it from chance."""
     half = samples[len(samples) // 2 :]
-    if len(half) < 3:
+    if len(half) < MIN_LEAK_SAMPLES:
         return 0.0
     slope = linear_regression([level.at_s for level in half], [level.rss_kb[name] for level in half]).slope
     return round(slope / per_second, 3)

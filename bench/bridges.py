@@ -43,7 +43,7 @@ class Bridge:
     ring: Callable[[int], Awaitable[None]]
     """Bring up call I; its RTP port is told by `on_media`."""
     hang_up: Callable[[], Awaitable[None]]
-    """End every call; returns when the bridge has cleared up."""
+    """End every call; returns when the bridge has cleared up and reported."""
     log: Path
     refused: Mapping[str, int] = field(default_factory=dict)
 
@@ -90,7 +90,12 @@ async def start(
             command = worker_command(["--config", str(config)], 1)
             started = await stack.enter_async_context(process(command, core, env=env, log=log))
             await _until(switch.connected.is_set, started, log)
-            yield Bridge(started, switch.ring, lambda: switch.hang_up_all(HANG_UP_TIMEOUT_S), log, switch.refused)
+
+            async def hang_up() -> None:
+                await switch.hang_up_all(HANG_UP_TIMEOUT_S)
+                await _until(lambda: log.read_text().count('"call_ended"') >= case.calls, started, log)
+
+            yield Bridge(started, switch.ring, hang_up, log, switch.refused)
             return
         if case.bridge == "floor":
             command = [str(build.program("floor")), "--calls", str(case.calls), "--first-port", str(first_port)]
@@ -117,7 +122,7 @@ async def _until(condition: Callable[[], bool], started: asyncio.subprocess.Proc
                     raise ToolError(f"the bridge ended with status {started.returncode}: {tail(log)}")
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise ToolError(f"the bridge was not ready in {START_TIMEOUT_S:g} s: {tail(log)}") from None
+        raise ToolError(f"the bridge did not get there in {START_TIMEOUT_S:g} s: {tail(log)}") from None
 
 
 def tail(log: Path) -> str:
@@ -133,9 +138,9 @@ class _Hum:
 
     name = "bench:hum"
 
-    async def speak(self, text: str) -> bytes:
+    async def speak(self, phrase: Phrase) -> bytes:
         """PCM at 8000 Hz."""
-        del text
+        del phrase
         return b"\x00\x01" * 160
 
 

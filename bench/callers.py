@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from sipagent.errors import ToolError
 
 ANSWER_TIMEOUT_MS = 10_000
 _TRACE = "messages.log"
+_SCREEN = "screen.log"
 
 _SDP = """v=0
 o=bench 1 1 IN IP4 127.0.0.1
@@ -73,7 +73,11 @@ class Callers:
 
     def signalling(self) -> list[Signalling]:
         """Every call that was dialled; complete when SIPp has ended, since it writes late."""
-        return read_trace(self.folder / _TRACE)
+        trace = self.folder / _TRACE
+        if not trace.exists():
+            words = (self.folder / _SCREEN).read_text(errors="replace").strip().splitlines()[:5]
+            raise ToolError(f"SIPp dialled nobody: {' | '.join(words)}")
+        return read_trace(trace)
 
 
 @contextlib.asynccontextmanager
@@ -84,7 +88,7 @@ async def callers(
     (folder / "calls.xml").write_text(scenario(login, f"sip:100@{server[0]}:{server[1]}", plan.hold_s))
     (folder / "ports.csv").write_text("SEQUENTIAL\n" + "".join(f"{port};\n" for port in plan.ports))
     # SIPp takes whole calls a period: 2.5 a second are 25 in 10 s.
-    with (folder / "sipp.log").open("wb") as screen:
+    with (folder / _SCREEN).open("wb") as screen:
         process = await asyncio.create_subprocess_exec(
             *command, f"{server[0]}:{server[1]}", "-sf", "calls.xml", "-inf", "ports.csv", "-nostdin",
             "-m", str(plan.calls), "-l", str(len(plan.ports)),

@@ -28,8 +28,10 @@ static uint64_t random64(void) {
 }
 
 static void fill_random(uint8_t *packet) {
-    for (int i = 0; i < RTP_BYTES; i++)
-        packet[i] = (uint8_t)random64();
+    for (int i = 0; i < RTP_BYTES; i += 4) {
+        uint32_t bytes = (uint32_t)random64();
+        memcpy(packet + i, &bytes, sizeof bytes);
+    }
 }
 
 static void fill_rtp(uint8_t *packet, uint32_t port, uint32_t number) {

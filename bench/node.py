@@ -1,7 +1,7 @@
 """The whole node under calls: real Asterisk, real worker, the stand-in, and real SIP calls measured at the phone.
 
 Every call is a SIPp process for the signalling and a thread of ours for the sound, so a hundred of them are a load
-for the machine too: what is measured here is what callers hear, and who used the CPU, while capacity is `alone`'s.
+for the machine too: what is measured here is what callers hear, turn by turn; capacity is for `alone` and `crowd`.
 Each call is four turns, the last a barge-in; "added" is what remains of a turn when the model's own waits are
 taken off (the pause it was told to wait for, and its thinking time).
 """
@@ -9,7 +9,6 @@ taken off (the pause it was told to wait for, and its thinking time).
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import sys
 import tempfile
@@ -18,11 +17,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
-
-import msgspec
+from typing import Literal
 
 from bench.model import THINK_MS
-from bench.processes import rss_kb
+from bench.processes import cpu_s, descriptors, rss_kb
+from bench.results import stamp
 from sipagent import node, secretfiles
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
@@ -83,6 +82,9 @@ class Result:
     """Of the worker, before and after."""
     rss_kb: tuple[int, int]
     channels_left: str
+    started_at: str
+    machine: str
+    kind: Literal["node"] = "node"
 
 
 def speech() -> bytes:
@@ -109,18 +111,18 @@ async def run(calls: int, per_second: float, say: Callable[[str], None]) -> Resu
             node.control_process(settings, ["--config", str(config)], root, say, folder / "worker.log")
         )
         pids = {"asterisk": server.pid or 0, "worker": control.live.workers[1].pid, "stand-in": model.pid}
-        before = {name: _cpu_s(pid) for name, pid in pids.items()}
-        fds, rss = _descriptors(pids["worker"]), rss_kb(pids["worker"])
+        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        fds, rss = descriptors(pids["worker"]), rss_kb(pids["worker"])
         summaries, failed = await _place(settings, root, calls, per_second)
         talked_s = sum(summary.duration_s for summary in summaries) or 1.0
-        used = {name: _cpu_s(pid) - before[name] for name, pid in pids.items()}
+        used = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
         await asyncio.sleep(SETTLE_S)
         return _result(
             calls,
             summaries,
             failed,
             {name: round(100 * seconds / talked_s, 3) for name, seconds in used.items()},
-            (fds, _descriptors(pids["worker"])),
+            (fds, descriptors(pids["worker"])),
             (rss, rss_kb(pids["worker"])),
             (await server.cli("core show channels count")).splitlines()[0],
         )
@@ -168,10 +170,11 @@ def _result(
     summaries: list[CallSummary],
     failed: list[str],
     cpu: dict[str, float],
-    descriptors: tuple[int, int],
+    fds: tuple[int, int],
     rss: tuple[int, int],
     channels: str,
 ) -> Result:
+    started_at, machine = stamp()
     turns = [turn for summary in summaries for turn in summary.turns]
     waits_ms = SILENCE_MS + THINK_MS
     return Result(
@@ -187,9 +190,11 @@ def _result(
         packets_lost=sum(summary.packets_lost for summary in summaries),
         packets_received=sum(summary.packets_received for summary in summaries),
         cpu_percent_a_call=cpu,
-        descriptors=descriptors,
+        descriptors=fds,
         rss_kb=rss,
         channels_left=channels,
+        started_at=started_at,
+        machine=machine,
     )
 
 
@@ -229,18 +234,3 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.terminate()
         await process.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    """Of the process with its threads, those that have ended too (Asterisk's live as long as a call), to 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def as_json(result: Result) -> str:
-    """To read and to keep."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=1).decode()

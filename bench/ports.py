@@ -7,8 +7,8 @@ import socket
 
 from sipagent.errors import ToolError
 
-LOW, HIGH = 12000, 32700
-"""Below the kernel's own choice and above the registered ports that most machines use."""
+LOW, HIGH = 20000, 32700
+"""Below the kernel's own choice and above Asterisk's default block, which a worker's must not overlap."""
 _TRIES = 50
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sipagent.errors import ToolError
 
 STOP_TIMEOUT_S = 6.0
 LINE_BYTES = 1 << 20
+_MANY_FILES = 16384
 _FIFO_PRIORITY = 10
 _TICKS_A_S = os.sysconf("SC_CLK_TCK")
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -29,7 +31,7 @@ class Cores:
 
     @classmethod
     def take(cls) -> Cores:
-        """The first two we may use; we ourselves keep off the bridge's."""
+        """The first two we may use."""
         allowed = sorted(os.sched_getaffinity(0))
         if len(allowed) < 2:
             raise ToolError("the benchmark needs two cores: one for the bridge, one for its load")
@@ -132,6 +134,13 @@ class Usage:
         return user / (user + system) if user + system else 0.0
 
 
+def allow_many_files() -> None:
+    """Calls are sockets: more than most shells allow, for us and all that we start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
 def cpu_s(pid: int) -> float:
     """Of the process with its threads, those that have ended too (Asterisk's live as long as a call), to 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -150,6 +159,11 @@ def machine_idle_s() -> float:
 def descriptors(pid: int) -> int:
     """Open files and sockets."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def threads(pid: int) -> int:
+    """Of a process."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def udp_sockets(pid: int) -> int:

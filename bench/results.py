@@ -10,6 +10,7 @@ import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import msgspec
 
@@ -267,23 +268,19 @@ class Sitting:
     runs: list[Run]
     compared: list[Compared]
     capacities: list[Capacity]
+    kind: Literal["alone"] = "alone"
 
 
-def sitting(runs: list[Run], compared: list[Compared], capacities: list[Capacity]) -> Sitting:
-    """Stamped with time and machine."""
+def stamp() -> tuple[str, str]:
+    """When and where: the first two fields of every sitting."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
     machine = f"{cpu}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     now = dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")
-    return Sitting(now, machine, runs, compared, capacities)
+    return now, machine
 
 
-def save(found: Sitting, path: Path) -> None:
-    """As JSON."""
+def save(found: object, path: Path) -> None:
+    """A sitting, of whatever kind, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
-
-
-def load(path: Path) -> Sitting:
-    """A sitting that was saved."""
-    return msgspec.json.decode(path.read_bytes(), type=Sitting)

@@ -22,6 +22,7 @@ from pathlib import Path
 import aiohttp
 
 from bench import build, processes
+from bench.bridges import tail
 from bench.callers import Callers, Plan, callers
 from bench.generator import Generator, generator
 from bench.ports import free_block
@@ -38,7 +39,8 @@ PARTS = ("asterisk", "worker", "control", "load")
 START_TIMEOUT_S = 30.0
 REST_TIMEOUT_S = 10.0
 """After the last call, until every channel is gone; the worker's ports rest for 5 s."""
-_RTP_PRIORITY = 10
+_POLL_S = 0.2
+_REALTIME_PRIORITY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Node:
             rss_kb={name: processes.rss_kb(pid) for name, pid in self.pids.items()},
             descriptors={name: processes.descriptors(pid) for name, pid in self.pids.items()},
             udp_sockets={name: processes.udp_sockets(pid) for name, pid in self.pids.items()},
-            threads={name: len(list(Path(f"/proc/{pid}/task").iterdir())) for name, pid in self.pids.items()},
+            threads={name: processes.threads(pid) for name, pid in self.pids.items()},
             channels=await self.channels(),
         )
 
@@ -139,12 +141,12 @@ class Node:
 
     async def until_empty(self) -> None:
         """No channel is left; ToolError when some stay."""
-        try:
-            async with asyncio.timeout(REST_TIMEOUT_S):
-                while await self.channels():
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise ToolError(f"{await self.channels()} channels are left {REST_TIMEOUT_S:g} s after the calls") from None
+        for _ in range(round(REST_TIMEOUT_S / _POLL_S)):
+            left = await self.channels()
+            if not left:
+                return
+            await asyncio.sleep(_POLL_S)
+        raise ToolError(f"{left} channels are left {REST_TIMEOUT_S:g} s after the calls")
 
     def ended(self) -> Counter[str]:
         """How the worker says that its calls ended, and its warnings and errors, by what they are."""
@@ -179,9 +181,11 @@ async def whole(shape: Shape, say: Callable[[str], None]) -> AsyncIterator[Node]
         log = folder / "sipagent.log"
         env = os.environ | {"SSL_CERT_FILE": str(build.certificate()[0])}
         command = [sys.executable, "-m", "sipagent", "run", "--config", str(config)]
+        workers: list[int] = []
+        stack.callback(_end_orphans, workers, config)
         control = await stack.enter_async_context(process(command, None, env=env, log=log))
         worker = await _worker_when_ready(settings.control.port, control, log)
-        stack.callback(_end_orphan, worker)
+        workers.append(worker)
         if shape.fifo:
             processes.make_fifo(made.pid)
         pids = {"asterisk": server.pid or 0, "worker": worker, "control": control.pid, "load": made.pid}
@@ -227,7 +231,7 @@ ports = {list(ports.worker)}
 [control]
 port = {ports.control}
 [worker]
-realtime_priority = {_RTP_PRIORITY if shape.fifo else 0}
+realtime_priority = {_REALTIME_PRIORITY if shape.fifo else 0}
 [agents.bench]
 instructions = "Be brief."
 greeting = "{shape.greeting}"
@@ -251,11 +255,13 @@ async def _worker_when_ready(port: int, control: asyncio.subprocess.Process, log
                 await asyncio.sleep(0.1)
     except TimeoutError:
         pass
-    last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise ToolError(f"the node was not ready in {START_TIMEOUT_S:g} s: {last}")
+    raise ToolError(f"the node was not ready in {START_TIMEOUT_S:g} s: {tail(log)}")
 
 
-def _end_orphan(worker: int) -> None:
-    """A worker outlives a control process that was killed."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker, signal.SIGTERM)
+def _end_orphans(workers: list[int], config: Path) -> None:
+    """A worker outlives a control process that had to be killed."""
+    for pid in workers:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # Only one that names our configuration is ours: numbers are used again.
+            if str(config).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)

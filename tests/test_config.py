@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from sipagent import config, secretfiles
+from sipagent import secretfiles
 from sipagent.config import Settings, load
 from sipagent.errors import ConfigError
 

@@ -25,7 +25,7 @@ void callers_open(int epoll, uint32_t tag) {
             here.sin_port = htons((uint16_t)(run.first_port + 2 * i));
         socklen_t size = sizeof here;
         int on = 1, room = SOCKET_BUFFER_BYTES;
-        *call = (Call){.number = i, .udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)};
+        *call = (Call){.number = i, .greeter = -1, .udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)};
         if (call->udp < 0 || bind(call->udp, (struct sockaddr *)&here, sizeof here) ||
             setsockopt(call->udp, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) ||
             setsockopt(call->udp, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) ||
@@ -121,8 +121,12 @@ static void on_agent_frame(Call *call, const Stamp *stamp, int64_t at) {
     Answer *answer = &call->answer;
     bool counts = in_window(at);
     tell_greeted(call, stamp->frame, at);
-    if (stamp->number == GREETING)
+    if (stamp->number == GREETING) {
+        // Whose words these are shows when the caller is heard (model.c); they must be of one session at least.
+        down.crosstalk += counts && call->greeter >= 0 && call->greeter != (int)stamp->call;
+        call->greeter = (int)stamp->call;
         return;
+    }
     if (stamp->call != (uint32_t)call->number) {
         down.crosstalk += counts;
     } else if (stamp->number != answer->number) {
@@ -180,6 +184,7 @@ static bool is_of_call(Call *call, const struct sockaddr_in *source, const uint8
             return false; // RTCP of a neighbour
         call->bridge = *source;
         call->hears = call->greeted = false;
+        call->greeter = -1;
         call->started = true;
     }
     if (source->sin_port != call->bridge.sin_port)

@@ -43,6 +43,7 @@ typedef struct {
     struct sockaddr_in bridge;
     bool started; // speaks
     bool greeted; // has heard the agent's first frame
+    int greeter;  // the session that its greeting came from; -1: none yet
     int64_t heard_at;
     uint32_t sent; // frames: also the RTP sequence and the next stamp
     int64_t voiced_from, voiced_to;
@@ -57,7 +58,7 @@ typedef struct {
 typedef struct {
     int calls, first_port; // `first_port` 0: any; else callers have this one, the next but one, and so on
     bool latch;            // callers wait to be called and speak to whoever they hear: they are a telephone's media
-    bool by_order;         // the window begins and ends when we are told to
+    bool by_order;         // the window is begun and ended by orders; calls open with words the bridge asks for
     int64_t from, to; // the window that counts; `to` 0: not yet
     uint32_t lose_every;   // of a caller's frames one in so many is not sent, to see that it is missed; 0: none
     bool tls;

@@ -23,7 +23,8 @@
 struct Session {
     Stream stream;
     bool upgraded, configured, closed;
-    bool over; // its call has another
+    bool over;    // its call has another
+    bool greeted; // has said the bridge's own words
     Call *call;
     int64_t turn_at;   // when the next answer begins
     bool speech_noted; // the caller's, in this pause
@@ -210,7 +211,8 @@ static void greet(Session *session) {
     open_response(session, &nobody);
     say_delta(session, &nobody, (uint32_t)nobody.number);
     end_answer(session, &nobody, "completed");
-    session->turn_at += PAUSE_NS; // not into these words
+    session->greeted = true;
+    session->turn_at = now_ns() + PAUSE_NS; // not into these words
 }
 
 static void interrupt(Session *session, Call *call, int64_t now) {
@@ -227,6 +229,8 @@ static void interrupt(Session *session, Call *call, int64_t now) {
 
 static void go_on(Session *session, Call *call, int64_t now) {
     Answer *answer = &call->answer;
+    if (run.by_order && !session->greeted)
+        return; // the bridge opens the conversation there
     if (now >= session->turn_at)
         begin_answer(session, call, now);
     if (!answer->number || answer->interrupted_at)
@@ -270,6 +274,7 @@ static void join(Session *session, Call *call) {
         call->session->over = true;
     else
         ready++;
+    down.crosstalk += call->greeter >= 0 && call->greeter != session - sessions;
     session->call = call;
     call->session = session;
 }
