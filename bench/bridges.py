@@ -29,6 +29,8 @@ from sipagent.errors import ToolError
 from sipagent.flow import prompts
 from sipagent.flow.phrases import Phrase
 
+MOST_COMPLAINTS = 8
+"""Of different kinds; a traceback has many lines, and every call may have one."""
 START_TIMEOUT_S = 20.0
 HANG_UP_TIMEOUT_S = 20.0
 
@@ -60,7 +62,7 @@ class Bridge:
                 continue
             if line.strip() and line != "ready":
                 found[line[:80]] += 1
-        return dict(found)
+        return dict(found.most_common(MOST_COMPLAINTS))
 
     def counters(self) -> dict[str, int]:
         """The counters with which the worker reports its calls' ends, added up."""
