@@ -27,7 +27,7 @@ from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
 from sipagent.config import Settings
 from sipagent.errors import SipAgentError, ToolError
-from sipagent.flow.graph import mermaid
+from sipagent.flow import graph
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
@@ -200,9 +200,16 @@ def _moment(text: str) -> dt.datetime:
 
 
 @app.command("flow-graph", epilog="Example: sipagent flow-graph > flow.mmd    (GitHub and many wikis draw Mermaid)")
-def flow_graph(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Routes, menus and where they lead, as a Mermaid flowchart."""
-    print(mermaid(config.load(config_file)), end="")
+def flow_graph(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    as_svg: Annotated[Path | None, typer.Option("--svg", help="Write a picture there instead.")] = None,
+) -> None:
+    """Routes, menus and where they lead, as a Mermaid flowchart or as SVG."""
+    drawn = graph.graph(config.load(config_file))
+    if as_svg:
+        as_svg.write_text(graph.svg(drawn), "utf-8")
+    else:
+        print(graph.mermaid(drawn), end="")
 
 
 @app.command("doctor", epilog="Example: sipagent doctor --json | jq '.[] | select(.ok | not)'")

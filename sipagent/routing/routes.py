@@ -66,10 +66,14 @@ class Routes:
         for number, route in enumerate(self._routes, 1):
             name = route.name or f"number {number}"
             against = self._against(route, facts, at)
-            looked.append(Looked(name, not against, against or f"goes to {route.go}"))
+            looked.append(Looked(name, not against, against or self._for(route, at)))
             if not against:
                 return Decision(route.go, name, tuple(looked))
         return Decision(None, "", tuple(looked))
+
+    def _for(self, route: Route, at: dt.datetime) -> str:
+        hours = route.hours.removeprefix("!")
+        return f"goes to {route.go}" + (f"; {self._hours[hours].at(at).why}" if hours else "")
 
     def _against(self, route: Route, facts: Facts, at: dt.datetime) -> str:
         """The first thing that speaks against a route."""

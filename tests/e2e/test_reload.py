@@ -110,8 +110,8 @@ async def test_the_graph_shows_routes_and_steps(tmp_path: Path) -> None:
     assert told.splitlines() == [
         "flowchart LR",
         '    r1["to 100"]',
-        '    r2["to 200"]',
         '    s0(["agent:reception"])',
+        '    r2["to 200"]',
         '    s1["announcement:new"]',
         '    s2["hangup"]',
         "    r1 --> s0",
