@@ -50,6 +50,14 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
             raise ValueError("an agent is with us")
 
 
+def refer_to(target: ToDial, settings: Settings) -> Place | None:
+    """Where Asterisk asks the caller's side to call somebody else (REFER); None without an address to give."""
+    trunk = settings.trunks.get(target.trunk)
+    if trunk is None or not trunk.hosts:
+        return None
+    return Place("sipagent-refer", "s", {"SIPAGENT_REFER": f"sip:{trunk.out(target.number)}@{trunk.hosts[0]}"})
+
+
 async def leave(channel: ChannelHandle, place: Place) -> None:
     """Send the caller there, with the way back in hand."""
     # Before they leave, so that an end which follows at once is told.

@@ -24,6 +24,8 @@ from sipagent.ari import events as ari_events
 from sipagent.ari.client import ChannelEvents
 from sipagent.ari.objects import ChannelHandle
 from sipagent.audio import PTIME_MS, Law
+from sipagent.callcontrol import CallControl, Joined
+from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
 from sipagent.errors import AriError, RealtimeError
 from sipagent.flow import machine
@@ -81,12 +83,15 @@ class Call:
         self._woken = asyncio.Event()
         self._speaking = False
         """Something of the flow's is being said, and its end is waited for."""
+        self._understood = ""
+        """A key that was said. A step may do what it likes, so it does it in our task, not in the model's socket."""
         self._room: Room | None = None
         self._conversation: Conversation | None = None
         self._elsewhere: asyncio.Future[str] | None = None
         """Asterisk has the caller; done with its word when they come back."""
         self._handed_back = False
         self._group: asyncio.TaskGroup | None = None
+        self._undo: AsyncExitStack | None = None
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._story = Story(self._loop.time())
 
@@ -105,6 +110,7 @@ class Call:
         outcome = CallOutcome(Reason.INTERNAL_ERROR)
         try:
             async with AsyncExitStack() as undo:
+                self._undo = undo
                 undo.push_async_callback(self._leave_room)
                 outcome = await self._live()
                 # Undone in reverse: the caller is released first, the bridge goes last.
@@ -114,7 +120,7 @@ class Call:
             log.warning("call_cleanup_failed", error=str(error))
         finally:
             self._emit(model.CallEnded, **self._story.facts(outcome, self._loop.time()))
-            self._group = None
+            self._group = self._undo = None
         return outcome
 
     async def _live(self) -> CallOutcome:
@@ -173,12 +179,18 @@ class Call:
             self._woken.clear()
             while (action := flow.poll()) is not None:
                 await self._do(action)
-            if self._speaking and self._room is not None and not self._room.media.talking:
-                self._on_quiet()  # there was nothing to say
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(flow.deadline):
-                    await self._woken.wait()
-            flow.handle_timer(self._loop.time())
+            if self._understood:
+                key, self._understood = self._understood, ""
+                flow.understood(key, self._loop.time())
+            elif self._speaking and not (self._room is not None and self._room.media.talking):
+                # Looked at here instead of told by the pacer: by now it is what was last asked for that is over.
+                self._speaking = False
+                flow.heard(self._loop.time())
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(flow.deadline):
+                        await self._woken.wait()
+                flow.handle_timer(self._loop.time())
 
     async def _do(self, action: machine.Action) -> None:
         flow = self._flow
@@ -188,14 +200,16 @@ class Call:
             case machine.Say():
                 room = await self._in_room(answer=action.answer)
                 self._speaking = True
-                room.media.on_quiet = self._on_quiet
+                room.media.on_quiet = self._woken.set
                 room.play(action.phrases)
             case machine.Quiet():
                 self._speaking = False
                 if self._room is not None:
                     self._room.media.flush()
             case machine.ToAgent():
-                raise CallOver(await self._converse(action.agent))
+                await self._after(await self._converse(action.agent))
+            case machine.ToDial():
+                await self._dial(action)
             case machine.Listen():
                 await self._listen(action)
             case machine.StopListening():
@@ -207,12 +221,6 @@ class Call:
                 raise CallOver(action.outcome)
             case _:
                 flow.returned(await self._go_elsewhere(away.place_of(action, self._house.settings)), self._loop.time())
-
-    def _on_quiet(self) -> None:
-        """All that was to be said has been."""
-        if self._speaking:
-            self._speaking = False
-            self._on_flow(self._flow.heard)
 
     # --- with us
 
@@ -236,22 +244,28 @@ class Call:
 
     async def _listen(self, action: machine.Listen) -> None:
         """Words count as keys, from now until the question is settled."""
-        flow = self._flow
         room = await self._in_room()
         conversation = self._conversation = listener(
-            room, action, self._house.policy, self._emit, lambda key: self._on_flow(flow.understood, key)
+            room, action, self._house.policy, self._emit, self._on_understood
         )
-        conversation.talk.on_caller = lambda speaks: self._on_flow(flow.caller_speaks if speaks else flow.caller_pauses)
+        conversation.talk.on_caller = self._on_caller
         room.media.on_talk = self._on_listener_talk
+
+    def _on_understood(self, key: str) -> None:
+        self._understood = key
+        self._woken.set()
+
+    def _on_caller(self, speaks: bool) -> None:
+        """Who speaks to a menu has cut what it was saying: nothing is waited for but their words."""
+        self._speaking = False
+        (self._flow.caller_speaks if speaks else self._flow.caller_pauses)(self._loop.time())
+        self._woken.set()
 
     def _on_listener_talk(self, item_id: str) -> None:
         """It asks back: when it has been heard out, it is the caller's turn again."""
         del item_id
         self._speaking = True
-        self._on_flow(self._flow.caller_speaks)
-
-    def _on_flow(self, happening: Callable[..., None], *facts: str) -> None:
-        happening(*facts, self._loop.time())
+        self._flow.listener_speaks(self._loop.time())
         self._woken.set()
 
     async def _dismiss(self, conversation: Conversation | None) -> None:
@@ -280,19 +294,22 @@ class Call:
             await room.close()
             self._story.take_room(room)
 
-    async def _converse(self, name: str) -> CallOutcome:
+    async def _converse(self, name: str) -> object:
         """Ring while media and model connect side by side, answer, talk."""
         house, settings = self._house, self._house.settings
         agent = settings.agents[name]
         if self._room is None:
             self._room = Room(self.law, house)
+        control = CallControl(self.id, self.invite.caller, self._room, agent, house, self._emit, self._step_out)
         conversation = self._conversation = Conversation(
             self._room,
             agent,
             house.policy,
             self._emit,
             instructions=instructed(agent.instructions, settings.variables | self._flow.variables),
+            builtin=control.builtins(),
         )
+        control.serve(conversation)
         if self._story.answered_s is None:
             await self._channel.ring()
         conversation.dial()
@@ -304,18 +321,60 @@ class Call:
         await self._in_room()
         return await conversation.run()
 
+    async def _after(self, result: object) -> None:
+        """The agent has done their part."""
+        match result:
+            case CallOutcome():
+                raise CallOver(result)
+            case Destination():
+                self._stop_listening()
+                self._flow.transfer(result, self._loop.time())
+            case Joined() if self._room is not None and self._undo is not None:
+                self._undo.push_async_callback(result.undo.aclose)
+                conversation, self._conversation = self._conversation, None
+                await self._room.join(result.leg.channel)
+                await self._dismiss(conversation)
+                await result.leg.until_gone()
+                raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))
+            case _:
+                raise TypeError(f"a conversation ended with {result!r}")
+
     # --- elsewhere
+
+    async def _dial(self, to: machine.ToDial) -> None:
+        """A second leg by the dialplan, if the policy lets us."""
+        house, now = self._house, self._loop.time
+        trunk = house.settings.trunks.get(to.trunk)
+        number = str(trunk.e164(to.number)) if trunk else to.number
+        refusal = house.guard.refusal(number, self.invite.caller, now())
+        if refusal:
+            log.warning("dial_refused", why=refusal, trunk=to.trunk)
+            self._flow.returned("REFUSED", now())
+            return
+        house.guard.started(self.id, self.invite.caller, now())
+        try:
+            result = await self._go_elsewhere(away.place_of(to, house.settings))
+        finally:
+            house.guard.ended(self.id, now())
+        self._flow.returned(result, now())
 
     async def _go_elsewhere(self, place: away.Place) -> str:
         """Asterisk has the caller until they come back; returns its word for how it was."""
         await self._leave_room()
+        return await self._step_out(place)
+
+    async def _step_out(self, place: away.Place) -> str:
+        """The same with the room kept for them."""
         back: asyncio.Future[str]
         back = self._elsewhere = self._loop.create_future()
         await away.leave(self._channel, place)
         try:
-            return await back
+            word = await back
         finally:
             self._elsewhere = None
+        if self._room is not None:
+            await self._room.let_in(self._channel, again=True)
+        return word
 
     # --- what happens to the channel
 
@@ -338,7 +397,8 @@ class Call:
                     pass  # for whoever has the caller
                 case ari_events.ChannelDtmfReceived() as key:
                     log.info("dtmf")  # not which key: it may be part of a card number
-                    self._on_flow(self._flow.key, key.digit)
+                    self._flow.key(key.digit, self._loop.time())
+                    self._woken.set()
                 case _:
                     pass
 

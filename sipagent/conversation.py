@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sipagent import model
@@ -20,6 +22,7 @@ from sipagent.model import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
+from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
 
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
@@ -29,6 +32,20 @@ READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 def instructed(text: str, variables: Mapping[str, str]) -> str:
     """Instructions with {called}, {account} ... filled in; braces that name nothing we know stay as they are."""
     return PLACEHOLDER.sub(lambda found: variables.get(found[1], found[0]), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function of the call's own that the model may call."""
+
+    description: str
+    parameters: Mapping[str, Any]
+    """JSON schema of its arguments."""
+    handler: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """As `session.update` wants it."""
+        return {"type": "function", "name": name, "description": self.description, "parameters": dict(self.parameters)}
 
 
 class Conversation:
@@ -43,13 +60,21 @@ class Conversation:
         *,
         instructions: str,
         tools: tuple[Mapping[str, Any], ...] = (),
+        builtin: Mapping[str, Builtin] | None = None,
     ) -> None:
         self._room, self._agent, self._emit = room, agent, emit
         self._settings, self._ssl_context = policy.settings, policy.ssl_context
-        self._instructions, self._tools = instructions, tools
+        self._instructions = instructions
+        self._builtin = dict(builtin or {})
+        self._tools = (*tools, *(one.schema(name) for name, one in self._builtin.items()))
+        self._running: set[asyncio.Task[None]] = set()
         self.talk = Talk(room, Phrase(self._settings.call.apology, self._settings.call.language), emit)
+        if self._builtin:
+            self.talk.on_function = self._on_function
         self._loop = asyncio.get_running_loop()
         self._connecting: asyncio.Task[None] | None = None
+        self.left: asyncio.Future[object] = self._loop.create_future()
+        """Set to end the talk: a CallOutcome, a Destination, or whoever has taken the caller."""
         self._uplink: Callable[[bytes], object] | None = None
         self.counters: dict[str, int] = {}
         """Of the socket, the session and the talk; there when it is closed."""
@@ -63,8 +88,8 @@ class Conversation:
         """Return when the agent can speak. RealtimeError when it never will."""
         await asyncio.shield(self.talk.ready)
 
-    async def run(self) -> CallOutcome:
-        """The caller is here. Returns when nobody talks any more, the last word having been heard."""
+    async def run(self) -> object:
+        """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
         talk = self.talk
         if not talk.ready.done():
             self._room.play([Phrase(self._settings.call.one_moment, self._settings.call.language)])
@@ -74,7 +99,7 @@ class Conversation:
             return await talk.apologise(Reason.REALTIME_REFUSED, error)
         except RealtimeError as error:
             return await talk.apologise(Reason.REALTIME_UNREACHABLE, error)
-        return await _first(self._converse(), self._until_lost())
+        return await _first(self._converse(), self._until_lost(), self._until_left())
 
     async def close(self) -> None:
         """The session goes; twice is fine."""
@@ -83,6 +108,10 @@ class Conversation:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
             self._connecting = None
+        for task in list(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
         if self._room.media.to_model == self._uplink:  # and not another conversation's by now
             self._room.media.to_model = None
         if self.talk.client is not None:
@@ -100,6 +129,25 @@ class Conversation:
             known = {name: count for name, count in counts.items() if not name.startswith("ignored:")}
             counted |= {f"realtime_{name}": count for name, count in known.items()}
         return counted
+
+    def _on_function(self, call: xai_events.FunctionCall) -> bool:
+        if call.name not in self._builtin:
+            return False
+        task = asyncio.create_task(self._run_builtin(call), name=f"function-{call.name}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return True
+
+    async def _run_builtin(self, call: xai_events.FunctionCall) -> None:
+        try:
+            arguments = json.loads(call.arguments or "{}")
+            result = await self._builtin[call.name].handler(arguments)
+        except (ValueError, KeyError, TypeError) as error:
+            result = {"error": f"these arguments make no sense: {error}"}
+        client = self.talk.client
+        if client is not None and not self.left.done():
+            client.session.answer_function_calls({call.call_id: json.dumps(result)})
+            client.flush()
 
     # --- its parts
 
@@ -165,6 +213,9 @@ class Conversation:
             await self.talk.say_last(agent.closing)
             return CallOutcome(Reason.MAX_DURATION)
 
+    async def _until_left(self) -> object:
+        return await self.left
+
     async def _until_lost(self) -> CallOutcome:
         """The socket died, or the server ended the session."""
         talk = self.talk
@@ -175,7 +226,7 @@ class Conversation:
         return await talk.apologise(Reason.REALTIME_LOST, done.pop().result())
 
 
-async def _first(*works: Coroutine[Any, Any, CallOutcome]) -> CallOutcome:
+async def _first(*works: Coroutine[Any, Any, object]) -> object:
     """What the first of them says; the others are cancelled, and gone when this returns."""
     tasks = [asyncio.create_task(work) for work in works]
     try:

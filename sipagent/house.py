@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sipagent import model
 from sipagent.ari.client import AriClient
 from sipagent.config import Settings
+from sipagent.dialling import DialGuard
 from sipagent.flow.machine import Plan
 from sipagent.flow.prompts import Prompts
 from sipagent.routing.routes import Routes
@@ -48,6 +49,7 @@ class House:
     ari: AriClient
     ports: PortBlock
     wheel: Wheel
+    guard: DialGuard
     emit: Callable[[model.CallEvent], None]
 
     @property

@@ -161,6 +161,20 @@ class StepEntered(_Event, frozen=True, tag="step_entered"):
     step: str
 
 
+class TransferStarted(_Event, frozen=True, tag="transfer_started"):
+    """The agent hands the caller over: `how` is dial, refer, warm, or flow for what is no phone."""
+
+    target: str
+    how: str
+
+
+class TransferEnded(_Event, frozen=True, tag="transfer_ended"):
+    """`result`: answered, handed over, or why not."""
+
+    target: str
+    result: str
+
+
 class CallAnswered(_Event, frozen=True, tag="call_answered"):
     """We answered; `setup_ms` from StasisStart."""
 
@@ -257,6 +271,8 @@ CallEvent = (
     CallStarted
     | CallRouted
     | StepEntered
+    | TransferStarted
+    | TransferEnded
     | CallAnswered
     | SessionOpened
     | AgentSpoke

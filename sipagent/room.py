@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from sipagent import model
 from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
@@ -22,6 +23,7 @@ from sipagent.media import MediaBridge
 from sipagent.rtp import quality
 from sipagent.rtp.session import RtpSession
 
+LOOP = "loop:"
 PROMPT = "prompt:"
 """Item ids of what is not the model's; the model knows nothing of them."""
 
@@ -37,9 +39,10 @@ class Room:
         self.rtp = RtpSession(law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
         self.media = MediaBridge(law, self.rtp, house.wheel, BargeIn(law, NOBODY), time.monotonic)
         self._house = house
-        self._undo = AsyncExitStack()
+        self._undo, self._undo_media = AsyncExitStack(), AsyncExitStack()
         self._bridge: BridgeHandle | None = None
         self._let_in = False
+        self._looping: tuple[Any, Any, bool] | None = None
 
     async def open(self, call_id: str) -> None:
         """Ready for the caller: audio flows as soon as they are let in. Nothing happens when it is open.
@@ -53,8 +56,8 @@ class Room:
         try:
             self._bridge = await self._undo.enter_async_context(mixing_bridge(house.ari, call_id))
             socket = house.ports.open(self.media.on_datagram)
-            self._undo.callback(house.ports.release, socket)
-            external = await self._undo.enter_async_context(
+            self._undo_media.callback(house.ports.release, socket)
+            external = await self._undo_media.enter_async_context(
                 external_media(
                     house.ari,
                     f"{call_id}-media",
@@ -65,22 +68,26 @@ class Room:
                 )
             )
             self.media.start(socket, external.address)
-            self._undo.callback(self.media.stop)
             await self._bridge.add(external.channel)
         except BaseException:  # cancelled as well as failed: what was made goes
             await self.close()
             raise
 
-    async def let_in(self, caller: ChannelHandle) -> None:
-        """The caller hears and is heard from now on."""
-        if self._bridge is not None and not self._let_in:
+    async def let_in(self, caller: ChannelHandle, *, again: bool = False) -> None:
+        """The caller hears and is heard from now on; `again` after they were elsewhere."""
+        if self._bridge is not None and (again or not self._let_in):
             self._let_in = True
             await self._bridge.add(caller)
 
     async def close(self) -> None:
         """Nothing is left of it; twice is fine."""
-        self.media.stop()
+        await self._leave_media()
         await self._undo.aclose()
+
+    async def _leave_media(self) -> None:
+        self._looping = None
+        self.media.stop()
+        await self._undo_media.aclose()
 
     def interruptible_by(self, settings: BargeInSettings) -> None:
         """Who speaks over what is played is let in, or not, as this says."""
@@ -95,6 +102,31 @@ class Room:
             item_id = PROMPT + phrase.text[:16]
             self.media.play(item_id, self._house.policy.prompts.get(phrase, self.law))
         self.media.play_end(item_id or None)
+
+    def loop(self, g711: bytes) -> None:
+        """Play this over and over, to a caller who waits; whoever minds the silence is not disturbed by it."""
+        media = self.media
+        self._looping = (media.on_talk, media.on_quiet, media.interruptible)
+
+        def again() -> None:
+            media.play(LOOP, g711)
+            media.play_end(LOOP)
+
+        media.on_talk, media.on_quiet, media.interruptible = None, again, False
+        again()
+
+    def stop_loop(self) -> None:
+        """Silence, and everything as it was before."""
+        if self._looping is None:
+            return
+        (self.media.on_talk, self.media.on_quiet, self.media.interruptible), self._looping = self._looping, None
+        self.media.flush()
+
+    async def join(self, other: ChannelHandle) -> None:
+        """Somebody else takes our place: caller and they hear each other, and we nobody any more."""
+        await self._leave_media()
+        if self._bridge is not None:
+            await self._bridge.add(other)
 
     # --- how it was
 

@@ -62,6 +62,7 @@ class Talk:
         self._talked, self._quiet = asyncio.Event(), asyncio.Event()
         self._quiet.set()
         self._turn = TurnClock()
+        self._held: Callable[[bytes], object] | None = None
         self._nudge: asyncio.TimerHandle | None = None
         media = room.media
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
@@ -73,7 +74,7 @@ class Talk:
         So a call is gone with its last reference, and no collector has to stop the loop to find it.
         """
         self._settle_cut()
-        self.client = self._no_input = self.on_function = self.on_caller = None
+        self.client = self._no_input = self._held = self.on_function = self.on_caller = None
 
     # --- the course of a talk
 
@@ -117,7 +118,17 @@ class Talk:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self._talked.wait()
-                await self._until_quiet()
+                await self.until_quiet()
+
+    def hold(self) -> None:
+        """The caller waits for somebody else: the model does not hear them, and no time runs out."""
+        self._held, self._media.to_model = self._media.to_model, None
+        self._note(NoInput.caller_speaks)
+
+    def resume(self) -> None:
+        """The caller is back."""
+        self._media.to_model, self._held = self._held, None
+        self._note(NoInput.caller_pauses, self._loop.time())
 
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
@@ -128,7 +139,7 @@ class Talk:
         self._quiet.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
-                await self._until_quiet()
+                await self.until_quiet()
         return CallOutcome(reason, str(error))
 
     def _last_word(self) -> None:
@@ -143,7 +154,8 @@ class Talk:
             self._no_input.stop()
             self._moved.set()
 
-    async def _until_quiet(self) -> None:
+    async def until_quiet(self) -> None:
+        """Return when the caller has heard all that was said."""
         await self._quiet.wait()
         # The last frame has left us; it is one frame long, and then the caller's.
         await asyncio.sleep(2 * PTIME_MS / 1000)

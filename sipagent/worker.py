@@ -22,6 +22,7 @@ from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
 from sipagent.call import APOLOGY_EXTENSION, Call
 from sipagent.config import Settings
+from sipagent.dialling import DialGuard
 from sipagent.errors import AriError, ConfigError
 from sipagent.flow.machine import Plan
 from sipagent.flow.phrases import Phrase
@@ -78,6 +79,7 @@ class Worker:
             ari=self.ari,
             ports=_port_block(settings, number),
             wheel=wheel,
+            guard=DialGuard(settings.dial_policy, settings.control.workers),
             emit=self._emit,
         )
 
@@ -205,7 +207,10 @@ def _policy(load: Callable[[], Settings]) -> Policy:
 def needed_prompts(settings: Settings) -> list[Phrase]:
     """Everything that must be spoken without the model."""
     call = settings.call
-    return [*(Phrase(text, call.language) for text in (call.apology, call.one_moment)), *Plan(settings).phrases()]
+    return [
+        *(Phrase(text, call.language) for text in (call.apology, call.one_moment, call.warm_question)),
+        *Plan(settings).phrases(),
+    ]
 
 
 async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[[], Settings]) -> None:

@@ -23,6 +23,8 @@ EVENTS: list[model.Upward] = [
     model.CallStarted(call_id="c", at=1.5, caller="+15551234567", called="100", endpoint="e", codec="alaw", worker=1),
     model.CallRouted(call_id="c", at=1.5, route="office", destination="menu:main"),
     model.StepEntered(call_id="c", at=1.5, step="menu:main"),
+    model.TransferStarted(call_id="c", at=1.5, target="boss", how="warm"),
+    model.TransferEnded(call_id="c", at=1.5, target="boss", result="busy"),
     model.CallAnswered(call_id="c", at=1.5, setup_ms=12.5),
     model.SessionOpened(
         call_id="c", at=1.5, model="m", requested_model="l", conversation_id="x", connect_ms=3.0, acknowledged=True

@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sipagent.asterisk.music import hold_music
 from sipagent.asterisk.root import Root
+from sipagent.audio import SAMPLE_RATE_HZ, write_wav
 from sipagent.errors import ConfigError
+from sipagent.tones import hold_music
 
 MAX_FILES = 65536
 """Asked for where the hard limit allows: 20 sockets a call leave room for some thousands."""
@@ -138,7 +139,7 @@ def render(config: AsteriskConfig, root: Root) -> Path:
         (config.etc / part).mkdir(exist_ok=True)
     for name, text in texts.items():
         _write(config.etc / name, text)
-    (config.run_dir / "music" / "hold.wav").write_bytes(hold_music())
+    (config.run_dir / "music" / "hold.wav").write_bytes(write_wav(hold_music(), SAMPLE_RATE_HZ))
     for old in config.etc.rglob("*.conf"):
         if str(old.relative_to(config.etc)) not in texts:
             old.unlink()

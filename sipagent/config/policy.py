@@ -13,6 +13,7 @@ from sipagent import patterns
 from sipagent.config.destinations import ALONE, Destination
 from sipagent.config.ivr import Text
 from sipagent.config.routes import Route
+from sipagent.config.tool_policy import tool_problems
 
 if TYPE_CHECKING:
     from sipagent.config.settings import Settings
@@ -50,8 +51,11 @@ def problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(where, what)
     yield from _routes(settings)
     yield from _queues(settings)
+    yield from _transfers(settings)
     yield from _prompts(settings)
     yield from _loops(settings)
+    for where, what in tool_problems(settings, CALL_VARIABLES):
+        yield Problem(where, what)
     if settings.call.operator == "operator":
         yield Problem(("call", "operator"), "the operator cannot be the operator")
 
@@ -145,6 +149,29 @@ def _queues(settings: Settings) -> Iterator[Problem]:
             endpoint = member.rpartition("@")[2]
             if endpoint not in settings.endpoints:
                 yield Problem(("queues", name, "members"), _nobody("phone or trunk", endpoint, settings.endpoints))
+
+
+def _transfers(settings: Settings) -> Iterator[Problem]:
+    for name, agent in settings.agents.items():
+        for transfer in agent.transfers:
+            if transfer not in settings.transfers:
+                yield Problem(("agents", name, "transfers"), _nobody("transfer", transfer, settings.transfers))
+    for name, place in settings.transfers.items():
+        if place.to.kind != "dial" and place.how != "dial":
+            yield Problem(("transfers", name, "how"), f"{place.how!r} is for phones (dial:...), not for {place.to}")
+        if place.how == "refer" and place.to.kind == "dial":
+            trunk = _trunk_of(place.to, settings)
+            if trunk in settings.trunks and settings.trunks[trunk].refer == "never":
+                yield Problem(
+                    ("transfers", name, "how"),
+                    f"trunk {trunk!r} takes no REFER (trunks.{trunk}.refer); without it the call is dialled",
+                )
+
+
+def _trunk_of(destination: Destination, settings: Settings) -> str:
+    if "@" in destination.name:
+        return destination.name.rpartition("@")[2]
+    return settings.dials[destination.name].trunk if destination.name in settings.dials else ""
 
 
 def _prompts(settings: Settings) -> Iterator[Problem]:

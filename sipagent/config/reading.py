@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sipagent.config.policy import problems
 from sipagent.config.settings import Settings
+from sipagent.config.tools import KINDS
 from sipagent.errors import ConfigError
 
 _KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
@@ -107,6 +108,8 @@ def _explain(file: Path, text: str, item: Any) -> str:
 
 
 def _placed(file: Path, text: str, keys: list[str], message: str) -> str:
+    if keys[:1] == ["tools"] and len(keys) > 2 and keys[2] in KINDS:
+        keys = [*keys[:2], *keys[3:]]  # pydantic's own word for which kind it has read is no key of the file
     line = _line_of(text, keys)
     return f"{file}{f':{line}' if line else ''}: {'.'.join(keys) or 'file'}: {message}"
 
@@ -130,7 +133,12 @@ def _inside(model: Any, key: str) -> Any:
         model = field.annotation if field else None
         return _inside(model, "") if _is_optional(model) else model
     values = [arg for arg in get_args(model) if hasattr(arg, "model_fields")]
-    return values[-1] if values else None
+    if values:
+        return values[-1]
+    # A table of several kinds of section: after its own name pydantic gives the kind.
+    union = next((arg for arg in reversed(get_args(model)) if get_args(arg)), None)
+    kinds = [kind for kind in get_args(union) if hasattr(kind, "model_fields")]
+    return next((kind for kind in kinds if key in get_args(kind.model_fields["kind"].annotation)), union)
 
 
 def _is_optional(model: Any) -> bool:

@@ -161,6 +161,12 @@ class Agent(Section):
     """xAI ends a session after 120 minutes."""
     closing: str = "We have reached the longest time a call may take. Please call again. Goodbye."
     barge_in: BargeInSettings = BargeInSettings()
+    transfers: tuple[str, ...] = ()
+    """Names of [transfers.NAME] that this agent may send callers to."""
+    may_hang_up: bool = True
+    """The agent ends the call itself when everything has been said."""
+    tools: tuple[str, ...] = ()
+    """What it may use, by the names of [tools]."""
 
     @model_validator(mode="after")
     def _one_source_of_instructions(self) -> Agent:
@@ -176,6 +182,8 @@ class CallSettings(Section):
     """Ring while media and model connect; answer after this long even if the model is late."""
     apology: str = "We are sorry, your call cannot be served at the moment. Please try again later."
     one_moment: str = "One moment, please."
+    warm_question: str = "You have a call. To take it, press 1. To decline, press 2."
+    """What a colleague hears before a warm transfer when the model cannot be had."""
     operator: Destination | None = None
     """What the key "operator" of a menu means."""
     language: str = "en"

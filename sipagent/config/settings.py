@@ -28,6 +28,8 @@ from sipagent.config.sections import (
     StandinSettings,
     WorkerSettings,
 )
+from sipagent.config.tools import Tool, ToolName
+from sipagent.config.transfers import DialPolicy, Transfer
 from sipagent.config.trunks import Trunk
 from sipagent.config.trunks import check as check_trunks
 
@@ -51,6 +53,8 @@ class Settings(BaseSettings):
     trunks: dict[str, Trunk] = {}
     """Carriers, PBXs and phones, by name."""
     agents: dict[str, Agent] = Field(min_length=1)
+    tools: dict[ToolName, Tool] = {}
+    """What agents may do; each has those it names."""
     numbers: dict[str, str] = {}
     """The short form of a route: dialled number or extension -> agent; "*" for all others."""
     routes: tuple[Route, ...] = ()
@@ -62,6 +66,9 @@ class Settings(BaseSettings):
     queues: dict[Name, Queue] = {}
     mailboxes: dict[Name, Mailbox] = {}
     dials: dict[Name, Dial] = {}
+    transfers: dict[Name, Transfer] = {}
+    """Where agents may send callers."""
+    dial_policy: DialPolicy = DialPolicy()
     variables: dict[Variable, str] = {}
     """{name} in prompts and instructions."""
     steps: dict[str, dict[str, dict[str, Any]]] = {}

@@ -162,6 +162,8 @@ class Live:
             case model.CallEnded():
                 call.state, call.outcome = "ended", event.outcome
                 self.ended.append(self.calls.pop(call.call_id))
+            case model.TransferStarted() | model.TransferEnded():
+                pass
             case model.CallStarted() | model.FalseBargeIn() | model.NoInputStep() | model.RealtimeTrouble():
                 pass
             case _:

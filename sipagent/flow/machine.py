@@ -20,12 +20,17 @@ from sipagent.config.ivr import Text
 from sipagent.errors import ConfigError
 from sipagent.flow.phrases import Phrase, phrases_in_advance, phrases_now
 from sipagent.model import CallOutcome, Reason
+from sipagent.patterns import KEYS
 
 MAX_HOPS = 50
 """Steps in a row without the caller doing anything; more is a circle that no check has seen."""
 MAX_BACK = 32
+WAITED_S = 5.0
+"""Who was in a queue for this long has been somewhere: that is no hop of a circle."""
 UNDERSTAND_S = 4.0
 """From the end of what a caller said until it has become a choice, or a question back."""
+SPEECH_S = 15.0
+"""Longer than anything one says to a menu: noise that counts as speech, or a listener that died hearing it."""
 ENTRY_POINTS = "sipagent.steps"
 
 
@@ -203,6 +208,9 @@ class Flow:
         self._way: list[Destination] = []
         self._actions: deque[Action] = deque()
         self._listening = self._over = False
+        self._away = False
+        """Somebody else has the caller: what they do there is not for the step."""
+        self._left_at = 0.0
         self._hops = 0
         self._now = 0.0
 
@@ -214,8 +222,9 @@ class Flow:
 
     def key(self, digit: str, now: float) -> None:
         """A key of the caller's."""
-        self._hops = 0
-        self._happens(now, lambda: self._step.key(self, digit))
+        if digit in KEYS:  # A to D are on no telephone
+            self._hops = 0
+            self._happens(now, lambda: self._step.key(self, digit))
 
     def heard(self, now: float) -> None:
         """What was to be said has been heard to its end."""
@@ -223,23 +232,38 @@ class Flow:
 
     def understood(self, key: str, now: float) -> None:
         """The caller chose a key by word of mouth."""
-        self._hops = 0
-        self._happens(now, lambda: self._step.understood(self, key))
+        if self._listening:
+            self._hops = 0
+            self._happens(now, lambda: self._step.understood(self, key))
+
+    def listener_speaks(self, now: float) -> None:
+        """Whoever listens asks back: no time runs out until that is `heard`."""
+        if self._listening:
+            self._happens(now, self._hold)
 
     def caller_speaks(self, now: float) -> None:
-        """Somebody who listens hears the caller: no time runs out."""
-        self._happens(now, self._hold)
+        """Whoever listens hears the caller."""
+        if self._listening:
+            self._happens(now, lambda: self.wait(SPEECH_S))
 
     def caller_pauses(self, now: float) -> None:
         """The caller has said something: it takes a moment to be understood, or not."""
-        self._happens(now, lambda: self.wait(UNDERSTAND_S))
+        if self._listening:
+            self._happens(now, lambda: self.wait(UNDERSTAND_S))
 
     def _hold(self) -> None:
         self.deadline = None
 
+    def transfer(self, destination: Destination, now: float) -> None:
+        """Somebody who had the caller sends them on."""
+        self._hops, self._away = 0, False
+        self._happens(now, lambda: self.go(destination))
+
     def returned(self, result: str, now: float) -> None:
         """The caller is back from where Asterisk had them."""
-        self._hops = 0
+        if now - self._left_at >= WAITED_S:
+            self._hops = 0
+        self._away = False
         self._happens(now, lambda: self._step.returned(self, result))
 
     def handle_timer(self, now: float) -> None:
@@ -254,7 +278,7 @@ class Flow:
 
     def _happens(self, now: float, what: Callable[[], None]) -> None:
         self._now = now
-        if not self._over:
+        if not self._over and not self._away:
             what()
 
     # --- for the steps
@@ -284,7 +308,7 @@ class Flow:
 
     def leave(self, elsewhere: Elsewhere) -> None:
         """Somebody else has the caller now."""
-        self.deadline = None
+        self.deadline, self._away, self._left_at = None, True, self._now
         self._actions.append(elsewhere)
 
     def end(self, outcome: CallOutcome) -> None:

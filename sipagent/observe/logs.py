@@ -103,6 +103,10 @@ def log_event(event: model.CallEvent) -> None:
             log.info("call_routed", call_id=event.call_id, route=event.route, destination=event.destination)
         case model.StepEntered():
             log.info("step_entered", call_id=event.call_id, step=event.step)
+        case model.TransferStarted():
+            log.info("transfer_started", call_id=event.call_id, target=event.target, how=event.how)
+        case model.TransferEnded():
+            log.info("transfer_ended", call_id=event.call_id, target=event.target, result=event.result)
         case model.SessionOpened():
             log.info(
                 "session_opened",

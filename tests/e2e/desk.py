@@ -60,10 +60,17 @@ _HUNG_UP = '<recv request="BYE"/>' + _STATUS.format(retrans="", status="200 OK")
 
 ANSWERS = _INVITE + _STATUS.format(retrans="", status="180 Ringing") + _OK + _HUNG_UP
 BUSY = _INVITE + _STATUS.format(retrans=' retrans="500"', status="486 Busy Here") + '<recv request="ACK"/>'
+DECLINES = BUSY.replace("486 Busy Here", "603 Decline")
 LEAVES = _INVITE + _OK + '<pause milliseconds="700"/>' + _BYE
 RINGS = _INVITE + _STATUS.format(retrans="", status="180 Ringing") + (
     '<recv request="CANCEL"/>' + _STATUS.format(retrans="", status="200 OK") + '<pause milliseconds="100"/>'
 )  # fmt: skip
+
+
+def says(file: Path) -> str:
+    """Answers and plays G.711 (µ-law) over and over, until the other side hangs up."""
+    play = f'<nop><action><exec rtp_stream="{file},-1,0"/></action></nop>'
+    return _INVITE + _OK.replace("[media_port]", "[rtpstream_audio_port]") + play + _HUNG_UP
 
 
 @contextlib.asynccontextmanager

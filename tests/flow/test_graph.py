@@ -1,7 +1,7 @@
 """The picture of routes and steps."""
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from sipagent.config import load
 from sipagent.flow.graph import graph, mermaid, svg
@@ -22,7 +22,7 @@ def test_every_step_is_drawn_once_and_every_arrow_has_its_ends() -> None:
     shown = {node.text for node in drawn.nodes}
     assert {"menu:main", "queue:sales", "collect:order", "voicemail:office", "agent:service"} <= shown
     assert "operator" not in shown  # drawn as whoever it is
-    ElementTree.fromstring(svg(drawn))
+    ET.fromstring(svg(drawn))
 
 
 def test_signs_of_mermaids_own_are_escaped(tmp_path: Path) -> None:
@@ -32,4 +32,4 @@ def test_signs_of_mermaids_own_are_escaped(tmp_path: Path) -> None:
     )
     drawn = graph(load(file))
     assert 'r1["a #34;b#34; #60;c#62; #123;d#125;: every other call"]' in mermaid(drawn)
-    ElementTree.fromstring(svg(drawn))
+    ET.fromstring(svg(drawn))

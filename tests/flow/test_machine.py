@@ -206,6 +206,79 @@ def test_a_dial_that_is_not_answered_goes_on() -> None:
     assert isinstance(caller.done()[0], machine.End)
 
 
+def test_what_the_caller_does_elsewhere_is_not_for_us() -> None:
+    """A second key before we have let go must not lead to a second message."""
+    caller = Caller("voicemail:office")
+    caller.done()
+    assert caller.press("##") == [QUIET, machine.ToVoicemail("office")]
+    assert caller.hears_it() == caller.press("1") == caller.waits(60) == []
+    caller.flow.returned("SUCCESS", caller.now)
+    assert isinstance(caller.done()[0], machine.End)
+
+
+def test_a_queue_that_nobody_serves_is_no_treadmill() -> None:
+    """Back at once, again and again; but who has waited may wait again as often as the operator wants."""
+    again = {"front": {"members": ["phone"], "then": "queue:front"}}
+    for waited, ends in ((0.1, True), (60, False)):
+        caller = Caller("queue:front", queues=again)
+        last = caller.done()
+        for _ in range(machine.MAX_HOPS + 1):
+            caller.now += waited
+            caller.flow.returned("JOINEMPTY", caller.now)
+            last = caller.done() or last
+        assert isinstance(last[-1], machine.End) is ends
+
+
+def test_keys_that_no_telephone_has() -> None:
+    caller = Caller("collect:account")
+    caller.done()
+    assert caller.press("ABCD") == []
+
+
+LISTENING = {**COMPANY["menus"], "main": {**COMPANY["menus"]["main"], "words": {"2": "an account"}}}
+
+
+def test_a_word_is_a_key() -> None:
+    caller = Caller(menus=LISTENING)
+    assert caller.done()[0] == machine.Listen("Welcome to Riverside.", {"2": "an account"}, "en")
+    caller.flow.understood("2", caller.now)
+    assert caller.done() == [QUIET, machine.StopListening(), machine.ToQueue("front")]
+
+
+def test_who_listened_has_no_say_in_the_next_step() -> None:
+    caller = Caller(menus=LISTENING)
+    caller.press("12")
+    deadline = caller.flow.deadline
+    for late in (caller.flow.caller_speaks, caller.flow.caller_pauses, caller.flow.listener_speaks):
+        late(caller.now)
+        assert caller.flow.deadline == deadline
+    caller.flow.understood("2", caller.now)
+    assert caller.done() == []
+
+
+def test_noise_that_counts_as_speech_does_not_hold_the_caller_for_ever() -> None:
+    caller = Caller(menus=LISTENING)
+    caller.done()
+    caller.hears_it()
+    caller.flow.caller_speaks(caller.now)
+    assert caller.waits(machine.SPEECH_S - 1) == []
+    assert caller.waits(1.1) == [say("Hello?", "Welcome to Riverside.")]
+
+
+def test_what_was_said_and_not_understood() -> None:
+    caller = Caller(menus=LISTENING)
+    caller.done()
+    caller.flow.caller_speaks(caller.now)
+    caller.flow.caller_pauses(caller.now)
+    assert caller.waits(machine.UNDERSTAND_S + 0.1) == [say("Hello?", "Welcome to Riverside.")]
+    caller.hears_it()
+    caller.flow.caller_pauses(caller.now)
+    caller.flow.listener_speaks(caller.now)
+    assert caller.waits(60) == []  # it asks back
+    assert caller.hears_it() == []
+    assert caller.waits(5.1)[-1] == say("Bye.")
+
+
 def test_a_rejected_call_has_its_cause() -> None:
     end = Caller("reject:busy").done()[0]
     assert isinstance(end, machine.End)

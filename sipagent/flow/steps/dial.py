@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from sipagent.config import Settings
-from sipagent.config.destinations import HANGUP
+from sipagent.config.destinations import HANGUP, Destination
 from sipagent.flow.machine import Flow, Step, ToDial
 from sipagent.model import CallOutcome, Reason
 
 ANSWERED = "ANSWER"
 """DIALSTATUS of a call that was answered and is over."""
+
+
+def target_of(destination: Destination, settings: Settings) -> ToDial:
+    """Whom a ``dial:`` destination means; KeyError when there is no such table."""
+    number, at, trunk = destination.name.rpartition("@")
+    if at:
+        return ToDial(number, trunk, settings.call.dial_within_s)
+    dial = settings.dials[destination.name]
+    return ToDial(dial.number, dial.trunk, dial.timeout_s)
 
 
 class DialStep(Step):
@@ -17,12 +26,8 @@ class DialStep(Step):
     kind = "dial"
 
     def __init__(self, name: str, settings: Settings) -> None:
-        number, at, trunk = name.rpartition("@")
-        if at:
-            self._to, self._then = ToDial(number, trunk, settings.call.dial_within_s), HANGUP
-        else:
-            dial = settings.dials[name]
-            self._to, self._then = ToDial(dial.number, dial.trunk, dial.timeout_s), dial.then
+        self._to = target_of(Destination(f"{self.kind}:{name}"), settings)
+        self._then = settings.dials[name].then if "@" not in name else HANGUP
 
     def enter(self, flow: Flow) -> None:
         """Ring there."""

@@ -1,13 +1,12 @@
-"""Music on hold of our own making: a slow arpeggio, so that nobody who waits in a queue believes the line is dead.
-
-Who wants other music names its folder in asterisk-conf/musiconhold.conf.
-"""
+"""Sounds of our own making: ringback, and music for those who wait, so that nobody believes the line is dead."""
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from sipagent.audio import SAMPLE_RATE_HZ, write_wav
+from sipagent.audio import SAMPLE_RATE_HZ, Law, encode
 
 NOTE_S = 0.5
 CHORDS_HZ = (
@@ -22,7 +21,7 @@ PEAK = 0.18
 
 
 def hold_music() -> bytes:
-    """A WAV file of 16 s, PCM at 8000 Hz, that may be repeated without a seam."""
+    """PCM at 8000 Hz, 16 s that may be repeated without a seam: a slow arpeggio."""
     notes = [chord[place] for chord in CHORDS_HZ for place in ORDER]
     step, length = int(NOTE_S * SAMPLE_RATE_HZ), int(4 * NOTE_S * SAMPLE_RATE_HZ)
     time_s = np.arange(length) / SAMPLE_RATE_HZ
@@ -33,5 +32,21 @@ def hold_music() -> bytes:
         tone = np.sin(2 * np.pi * pitch_hz * time_s) + 0.3 * np.sin(4 * np.pi * pitch_hz * time_s)
         where = (place * step + np.arange(length)) % len(music)  # the last notes ring on into the beginning
         music[where] += tone * envelope
-    music *= PEAK / np.abs(music).max()
-    return write_wav((music * 32767).astype("<i2").tobytes(), SAMPLE_RATE_HZ)
+    return _pcm(music)
+
+
+def ringback() -> bytes:
+    """PCM at 8000 Hz, 5 s: one second of 425 Hz, then silence (ITU-T E.180, the most common one)."""
+    second = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    tone = np.sin(2 * np.pi * 425 * second) * np.minimum(np.minimum(second, 1 - second) / 0.01, 1)
+    return _pcm(np.concatenate([tone, np.zeros(4 * SAMPLE_RATE_HZ)]))
+
+
+@functools.lru_cache(maxsize=8)
+def looped(name: str, law: Law) -> bytes:
+    """`hold` or `ringback` as G.711, made once."""
+    return encode({"hold": hold_music, "ringback": ringback}[name](), law)
+
+
+def _pcm(sound: np.ndarray) -> bytes:
+    return bytes((sound * (PEAK / np.abs(sound).max()) * 32767).astype("<i2").tobytes())

@@ -1,0 +1,63 @@
+"""Arguments as a model writes them: JSON in a text, checked against the function's schema before anything is run.
+
+What is wrong becomes a sentence that the model can act on. The schemas come from the configuration, from type hints
+and from MCP servers; one that is none is the same as no schema, since the tool checks for itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sipagent.xai.session import MAX_TEXT_CHARS
+
+MAX_TOLD = 3
+"""Mistakes told at once."""
+_SHOWN_CHARS = 160
+
+
+def read(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The arguments, or why they are none: one of the two is empty."""
+    if len(text) > MAX_TEXT_CHARS:
+        return {}, "the arguments are too long"
+    try:
+        value = json.loads(text or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        return {}, f"the arguments are no JSON: {error}"[:_SHOWN_CHARS]
+    if not isinstance(value, dict):
+        return {}, "the arguments must be a JSON object"
+    found = []
+    for error in sorted(
+        _validator(json.dumps(schema)).iter_errors(value), key=lambda error: list(map(str, error.path))
+    ):
+        place = ".".join(str(key) for key in error.path)
+        found.append(f"{place + ': ' if place else ''}{error.message[:_SHOWN_CHARS]}")
+    if found:
+        return {}, f"the arguments do not fit: {'; '.join(found[:MAX_TOLD])}"
+    return value, ""
+
+
+def prepare(schema: Mapping[str, Any]) -> None:
+    """Make the check ready: its library takes 30 ms to load, which a call that has begun has not got."""
+    _validator(json.dumps(schema))
+
+
+@functools.lru_cache(maxsize=512)
+def _validator(schema: str) -> Any:
+    # Only a worker whose agents have tools pays for it.
+    import jsonschema  # noqa: PLC0415
+    import referencing  # noqa: PLC0415
+
+    kind = jsonschema.Draft202012Validator
+    try:
+        kind.check_schema(json.loads(schema))
+    except jsonschema.SchemaError:
+        return kind({"type": "object"})
+    # A registry of its own: a schema that points elsewhere must not make us fetch it.
+    return kind(json.loads(schema), registry=referencing.Registry())
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,223 @@
+"""An agent hands a caller over: to a phone, with and without asking first, to a queue, by REFER; and what if not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipagent import model
+from sipagent.asterisk.root import Root
+from sipagent.audio import SAMPLE_RATE_HZ, Law, encode, resample
+from sipagent.model import Reason
+from sipagent.phone.phone import Phone
+from sipagent.speech import Flite
+from sipagent.standin.config import StandinConfig
+from sipagent.tones import looped
+from tests.e2e.conftest import Rig
+from tests.e2e.desk import ANSWERS, BUSY, DECLINES, LEAVES, RINGS, desk, says
+from tests.e2e.test_flow import company, hears, steps
+from tests.waiting import until
+
+__all__ = ["company"]
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+Company = Callable[..., Awaitable[Rig]]
+
+SCRIPT = """
+greeting = "Hello."
+fallback = "Pardon?"
+nudge = "Please go on."
+check_in = "Are you there?"
+"""
+INTENT = """
+[[intent]]
+name = "{name}"
+phrases = ["{phrase}"]
+reply = "One moment."
+[intent.tool]
+name = "{tool}"
+arguments = {{ {arguments} }}
+done = "It is done."
+failed = "Nobody there."
+missing = "I cannot do that."
+"""
+
+
+def script(folder: Path, target: str) -> StandinConfig:
+    """A stand-in that transfers to `target` on request, and that a colleague may tell yes or no."""
+    file = folder / "script.toml"
+    summary = f'target = "{target}", summary = "A bicycle has a flat tyre."'
+    file.write_text(
+        SCRIPT
+        + INTENT.format(name="sales", phrase="connect me to sales", tool="transfer_call", arguments=summary)
+        + INTENT.format(name="yes", phrase="yes i am free to talk", tool="accept_call", arguments="")
+        + INTENT.format(name="no", phrase="what is your address", tool="decline_call", arguments="")
+        + INTENT.format(name="bye", phrase="where is my order", tool="hang_up", arguments="")
+    )
+    return StandinConfig(script=file)
+
+
+def places(**changes: Any) -> dict[str, Any]:
+    """A company whose agent may transfer to `desk` (how: by `changes`) and to the queue."""
+    return {
+        "routes": [{"to": "100", "go": "agent:reception"}],
+        "agent": {"transfers": ["desk", "line"], "greeting": "Hello."},
+        "transfers": {
+            "desk": {"description": "Sales.", "to": "dial:desk", **changes},
+            "line": {"description": "Everybody else.", "to": "announcement:bye"},
+        },
+    }
+
+
+async def say(phone: Phone, root: Root, text: str) -> None:
+    pcm, rate_hz = await Flite(root.command("flite"), "kal16").synthesize(text)
+    await phone.wait_quiet(500)
+    await phone.say_pcm(pcm, rate_hz)
+
+
+def result(node: Rig) -> str:
+    ended = node.of(model.TransferEnded)
+    return ended[-1].result if ended else ""
+
+
+async def asks_for_sales(phone: Phone, root: Root) -> None:
+    await phone.dial("100")
+    await phone.hear_agent_start()
+    await say(phone, root, "connect me to sales")
+
+
+async def echo_comes(phone: Phone) -> None:
+    said = bytes(range(1, 161)) * 10
+    await phone.say(said)
+    await until(lambda: said[160:480] in phone.media.received_payload(), "the desk's echo")
+
+
+async def test_a_phone_rings_answers_and_is_joined(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places())
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == "answered", "the transfer")
+            await until(lambda: not node.standin.live, "the model to be gone")
+            await echo_comes(phone)
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_the_other_side_hangs_up_after_the_transfer(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), LEAVES, tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places())
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await phone.wait_ended(15)
+        outcome = await node.ended()
+        assert (outcome.reason, outcome.detail) == (Reason.COMPLETED, "transferred to desk")
+        await node.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "why"), [(BUSY, "busy"), (DECLINES, "declined"), (RINGS, "no answer")], ids=["busy", "603", "rings"]
+)
+async def test_nobody_takes_it_and_the_agent_goes_on(
+    company: Company, root: Root, tmp_path: Path, scenario: str, why: str
+) -> None:
+    async with desk(root.command("sipp"), scenario, tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places())
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == why, f"the transfer to fail: {why}")
+            mark = len(phone.media.voiced_in)
+            await until(lambda: len(phone.media.voiced_in) > mark + 20, "the agent to say so")
+            assert not phone.ended
+            assert node.standin.live
+            if scenario is RINGS:
+                ring = looped("ringback", Law.ULAW)
+                assert ring[:8000] in phone.media.received_payload()
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_the_caller_leaves_while_it_rings(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), RINGS, tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places())
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: bool(node.of(model.TransferStarted)), "the ringing")
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_into_the_flow(company: Company, root: Root, tmp_path: Path) -> None:
+    node = await company(standin=script(tmp_path, "line"), **places())
+    async with node.phone() as phone:
+        await asks_for_sales(phone, root)
+        await hears(phone, node, "Good bye.")
+        await phone.wait_ended(5)
+    assert steps(node) == ["agent:reception", "announcement:bye", "hangup"]
+    assert result(node) == "handed over"
+    await node.nothing_left()
+
+
+async def test_the_agent_hangs_up(company: Company, root: Root, tmp_path: Path) -> None:
+    node = await company(standin=script(tmp_path, "line"), **places())
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await say(phone, root, "where is my order")
+        await phone.wait_ended(10)
+    outcome = await node.ended()
+    assert (outcome.reason, outcome.detail) == (Reason.COMPLETED, "the agent hung up")
+    await node.nothing_left()
+
+
+async def voice(root: Root, folder: Path, text: str) -> tuple[Path, bytes]:
+    """A colleague's words as µ-law: first they listen, then they speak."""
+    pcm, rate_hz = await Flite(root.command("flite"), "kal16").synthesize(text)
+    words = encode(resample(pcm, rate_hz, SAMPLE_RATE_HZ), Law.ULAW)
+    words = words[: len(words) // 160 * 160]
+    file = folder / "colleague.ulaw"
+    file.write_bytes(b"\xff" * 160 * 200 + words + b"\xff" * 160 * 150)
+    return file, words
+
+
+async def test_a_colleague_takes_the_call(company: Company, root: Root, tmp_path: Path) -> None:
+    file, words = await voice(root, tmp_path, "yes i am free to talk")
+    async with desk(root.command("sipp"), says(file), tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places(how="warm"))
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            hold = looped("hold", Law.ULAW)
+            await until(lambda: hold[:8000] in phone.media.received_payload(), "music while they speak")
+            assert words[:1600] not in phone.media.received_payload()  # the caller does not hear them yet
+            await until(lambda: result(node) == "answered", "the colleague to take it")
+            await until(lambda: not node.standin.live, "both models to be gone")
+            await until(lambda: words[1600:3200] in phone.media.received_payload(), "the colleague")
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_a_colleague_declines(company: Company, root: Root, tmp_path: Path) -> None:
+    file, words = await voice(root, tmp_path, "what is your address")
+    async with desk(root.command("sipp"), says(file), tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places(how="warm"))
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == "declined", "the colleague to decline")
+            await phone.wait_quiet(500)
+            assert words[:1600] not in phone.media.received_payload()
+            assert len(node.standin.live) == 1
+        await node.ended()
+        await node.nothing_left()
+
+
+async def test_the_policy_says_no(company: Company, root: Root, tmp_path: Path) -> None:
+    node = await company(standin=script(tmp_path, "desk"), **places(), dial_policy={"deny": ["401"]})
+    async with node.phone() as phone:
+        await asks_for_sales(phone, root)
+        await until(lambda: result(node).startswith("refused by the dial policy"), "the refusal")
+        assert not phone.ended
+    await node.nothing_left()
