@@ -18,6 +18,7 @@ from sipagent.standin.config import StandinConfig
 from sipagent.tones import looped
 from tests.e2e.conftest import Rig
 from tests.e2e.desk import ANSWERS, BUSY, DECLINES, LEAVES, RINGS, desk, says
+from tests.e2e.referred import caller
 from tests.e2e.test_flow import company, hears, steps
 from tests.waiting import until
 
@@ -221,3 +222,42 @@ async def test_the_policy_says_no(company: Company, root: Root, tmp_path: Path) 
         await until(lambda: result(node).startswith("refused by the dial policy"), "the refusal")
         assert not phone.ended
     await node.nothing_left()
+
+
+TRUNK = {"pbx": {"preset": "generic-ip", "hosts": ["192.0.2.9"], "qualify": 0, "refer": "pbx"}}
+
+
+async def wants_sales(root: Root, folder: Path) -> Path:
+    """A caller's words, with time for the agent to speak before and after."""
+    pcm, rate_hz = await Flite(root.command("flite"), "kal16").synthesize("connect me to sales")
+    words = encode(resample(pcm, rate_hz, SAMPLE_RATE_HZ), Law.ULAW)
+    file = folder / "caller.ulaw"
+    file.write_bytes(b"\xff" * 160 * 100 + words[: len(words) // 160 * 160] + b"\xff" * 160 * 2000)
+    return file
+
+
+async def test_the_callers_side_is_asked_to_call_there(company: Company, root: Root, tmp_path: Path) -> None:
+    node = await company(standin=script(tmp_path, "desk"), **places(how="refer"), trunks=TRUNK)
+    words = await wants_sales(root, tmp_path)
+    sipp, config = root.command("sipp"), node.asterisk.config
+    async with caller(sipp, config, words, "202 Accepted", tmp_path) as log:
+        await until(lambda: result(node) == "answered", "the REFER to be accepted")
+        outcome = await node.ended()
+        assert (outcome.reason, outcome.detail) == (Reason.COMPLETED, "transferred to desk by REFER")
+        await until(lambda: "sip:401@192.0.2.9" in log.read_text(), "the log of what was asked")
+    await node.nothing_left()
+
+
+async def test_a_refused_refer_becomes_a_second_leg(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
+        trunks = {"pbx": TRUNK["pbx"] | {"hosts": [f"127.0.0.1:{port}"]}}
+        node = await company(standin=script(tmp_path, "desk"), **places(how="refer"), trunks=trunks)
+        words = await wants_sales(root, tmp_path)
+        sipp, config = root.command("sipp"), node.asterisk.config
+        async with caller(sipp, config, words, "603 Decline", tmp_path):
+            await until(lambda: result(node) == "answered", "the second leg")
+            await until(lambda: not node.standin.live, "the model to be gone")
+            assert node.of(model.CallEnded) == []
+        await node.asterisk.cli("channel request hangup all")  # the caller's process has been killed
+        await node.ended()
+        await node.nothing_left()
