@@ -26,6 +26,7 @@ from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.model import HangUp, Reload
+from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
 
@@ -92,6 +93,7 @@ class ControlProcess:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        await asyncio.to_thread(Routes, self._settings)
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
@@ -138,6 +140,8 @@ class ControlProcess:
             raise ToolError("this control process was started without a configuration file")
         async with self._one_reload:
             settings = await asyncio.to_thread(self._anew.load)
+            # What it names is read here first: a worker would find out when the switch has been told already.
+            await asyncio.to_thread(Routes, settings)
             await speak_prompts(settings, self._flite)
             await self._anew.switch(settings)
             order = Reload(uuid.uuid4().hex)

@@ -58,10 +58,9 @@ def refer_to(target: ToDial, settings: Settings) -> Place | None:
     return Place("sipagent-refer", "s", {"SIPAGENT_REFER": f"sip:{trunk.out(target.number)}@{trunk.hosts[0]}"})
 
 
-async def leave(channel: ChannelHandle, place: Place) -> None:
-    """Send the caller there, with the way back in hand."""
+async def prepare(channel: ChannelHandle, place: Place) -> None:
+    """Give the caller the way back in hand; `continue_in` then sends them there."""
     # Before they leave, so that an end which follows at once is told.
     await channel.watch_elsewhere()
     for name, value in {BACK: channel.ari.app, **place.variables}.items():
         await channel.set_variable(name, value)
-    await channel.continue_in(place.context, place.extension)

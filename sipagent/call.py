@@ -34,7 +34,7 @@ from sipagent.house import House
 from sipagent.listener import listener
 from sipagent.model import CallOutcome, Reason
 from sipagent.room import NOBODY, Room
-from sipagent.routing.facts import Invite, clean_header, facts_of, variables_of
+from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 
@@ -70,7 +70,7 @@ class Call:
         self.invite = Invite(
             endpoint=args.get("endpoint", ""),
             called=args.get("called", ""),
-            caller=start.channel.caller.number,
+            caller=clean_number(start.channel.caller.number),
             first_called=args.get("first_called", ""),
         )
         self.law = law_of(args.get("format", ""))
@@ -245,9 +245,7 @@ class Call:
     async def _listen(self, action: machine.Listen) -> None:
         """Words count as keys, from now until the question is settled."""
         room = await self._in_room()
-        conversation = self._conversation = listener(
-            room, action, self._house.policy, self._emit, self._on_understood
-        )
+        conversation = self._conversation = listener(room, action, self._house.policy, self._emit, self._on_understood)
         conversation.talk.on_caller = self._on_caller
         room.media.on_talk = self._on_listener_talk
 
@@ -257,8 +255,11 @@ class Call:
 
     def _on_caller(self, speaks: bool) -> None:
         """Who speaks to a menu has cut what it was saying: nothing is waited for but their words."""
-        self._speaking = False
-        (self._flow.caller_speaks if speaks else self._flow.caller_pauses)(self._loop.time())
+        if speaks:
+            self._speaking = False
+            self._flow.caller_speaks(self._loop.time())
+        elif not self._speaking:
+            self._flow.caller_pauses(self._loop.time())
         self._woken.set()
 
     def _on_listener_talk(self, item_id: str) -> None:
@@ -280,8 +281,12 @@ class Call:
     def _stop_listening(self) -> None:
         """Beside whatever comes next: a closing handshake is a round trip."""
         conversation, self._conversation = self._conversation, None
+        self._understood = ""
         if self._room is not None:
             self._room.interruptible_by(NOBODY)
+            self._room.media.on_talk = None
+        if conversation is not None:
+            conversation.talk.leave()
         if self._group is not None:
             self._group.create_task(self._dismiss(conversation))
 
@@ -365,10 +370,12 @@ class Call:
 
     async def _step_out(self, place: away.Place) -> str:
         """The same with the room kept for them."""
+        await away.prepare(self._channel, place)
+        # From here on a StasisEnd is no hang-up.
         back: asyncio.Future[str]
         back = self._elsewhere = self._loop.create_future()
-        await away.leave(self._channel, place)
         try:
+            await self._channel.continue_in(place.context, place.extension)
             word = await back
         finally:
             self._elsewhere = None
@@ -381,9 +388,9 @@ class Call:
     async def _watch_channel(self) -> None:
         while True:
             match await self._happenings.next():
-                case ari_events.StasisStart() as start if self._elsewhere is not None:
+                case ari_events.StasisStart(args=["back", *words]) if self._elsewhere is not None:
                     if not self._elsewhere.done():
-                        self._elsewhere.set_result(start.args[1] if len(start.args) > 1 else "")
+                        self._elsewhere.set_result(words[0] if words else "")
                 case ari_events.StasisEnd() if self._elsewhere is not None:
                     pass  # into the dialplan, as we wanted
                 case ari_events.StasisEnd() | ari_events.ChannelDestroyed():

@@ -25,18 +25,20 @@ from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
-from sipagent.config import Settings
+from sipagent.config import LogSettings, Settings
 from sipagent.errors import SipAgentError, ToolError
 from sipagent.flow import graph
-from sipagent.flow.prompts import Prompts, current_folder
+from sipagent.flow.phrases import RECORDING
+from sipagent.flow.prompts import Prompts, current_folder, read_recording
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
-from sipagent.routing.facts import Invite, facts_of
+from sipagent.routing.facts import Invite, clean_header, facts_of
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.standin import server as standin_server
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import parse_faults
+from sipagent.tools import trial
 
 app = typer.Typer(
     name="sipagent",
@@ -148,6 +150,10 @@ def check(
 ) -> None:
     """Validate the configuration: names file, line, key, what is wrong and how to mend it."""
     settings = config.load(config_file)
+    Routes(settings)  # lists and calendars
+    for phrase in worker.needed_prompts(settings):
+        if phrase.text.startswith(RECORDING):
+            read_recording(settings.folder / phrase.text.removeprefix(RECORDING))
     if as_json:
         # Secrets print as stars: pydantic's SecretStr knows itself.
         print(settings.model_dump_json(indent=2))
@@ -171,9 +177,11 @@ def route_test(
 ) -> None:
     """Which route takes a call, and why the ones before it do not."""
     settings = config.load(config_file)
-    headers = dict(_header(text) for text in header or [])
+    routes = Routes(settings)
+    given = {name.lower(): value for name, value in map(_header, header or [])}
+    headers = {name: clean_header(given.get(name.lower(), "")) for name in routes.headers}
     facts = facts_of(Invite(trunk, to, caller), headers, settings)
-    decision = Routes(settings).decide(facts, _moment(at))
+    decision = routes.decide(facts, _moment(at))
     if as_json:
         print(json.dumps(asdict(decision), indent=2))
     else:
@@ -197,6 +205,33 @@ def _moment(text: str) -> dt.datetime:
         return dt.datetime.fromisoformat(text).astimezone() if text else dt.datetime.now(dt.UTC)
     except ValueError:
         raise typer.BadParameter(f"{text!r}: write it as '2026-12-24 17:30'", param_hint="--at") from None
+
+
+@app.command(epilog="""Example: sipagent tool order_status '{"order": "4711"}'""")
+def tool(
+    function: Annotated[str, typer.Argument(help="The function's name; without one, all are listed.")] = "",
+    arguments: Annotated[str, typer.Argument(help="As the model would give them: a JSON object.")] = "{}",
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    variable: Annotated[list[str] | None, typer.Option(help="Of the call, as caller=+442079460123.")] = None,
+) -> None:
+    """Try what agents may do, without a call: the functions there are, or what one of them tells the model."""
+    settings = config.load(config_file)
+    logs.configure(LogSettings(level="error"))
+    variables = settings.variables | dict(_pair(text) for text in variable or [])
+    if function:
+        said, worked = _run(trial.use(settings, function, arguments, variables))
+    else:
+        said, worked = _run(trial.listed(settings))
+    print(said)
+    if not worked:
+        raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}: write it as caller=+442079460123", param_hint="--variable")
+    return name.strip(), value.strip()
 
 
 @app.command("flow-graph", epilog="Example: sipagent flow-graph > flow.mmd    (GitHub and many wikis draw Mermaid)")

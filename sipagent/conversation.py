@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sipagent import model
@@ -21,9 +19,11 @@ from sipagent.house import Policy
 from sipagent.model import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.talk import Emit, Talk
+from sipagent.tools.desk import Builtin, Desk
 from sipagent.xai import client as xai_client
-from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
+
+__all__ = ["Builtin", "Conversation", "instructed"]
 
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more and the caller hears the apology."""
@@ -32,20 +32,6 @@ READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 def instructed(text: str, variables: Mapping[str, str]) -> str:
     """Instructions with {called}, {account} ... filled in; braces that name nothing we know stay as they are."""
     return PLACEHOLDER.sub(lambda found: variables.get(found[1], found[0]), text)
-
-
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """A function of the call's own that the model may call."""
-
-    description: str
-    parameters: Mapping[str, Any]
-    """JSON schema of its arguments."""
-    handler: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
-
-    def schema(self, name: str) -> dict[str, Any]:
-        """As `session.update` wants it."""
-        return {"type": "function", "name": name, "description": self.description, "parameters": dict(self.parameters)}
 
 
 class Conversation:
@@ -61,16 +47,25 @@ class Conversation:
         instructions: str,
         tools: tuple[Mapping[str, Any], ...] = (),
         builtin: Mapping[str, Builtin] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        """`tools` as they go to the model; `builtin` and the agent's own are run for it. `variables` of the call."""
         self._room, self._agent, self._emit = room, agent, emit
         self._settings, self._ssl_context = policy.settings, policy.ssl_context
         self._instructions = instructions
-        self._builtin = dict(builtin or {})
-        self._tools = (*tools, *(one.schema(name) for name, one in self._builtin.items()))
-        self._running: set[asyncio.Task[None]] = set()
         self.talk = Talk(room, Phrase(self._settings.call.apology, self._settings.call.language), emit)
-        if self._builtin:
-            self.talk.on_function = self._on_function
+        self._desk: Desk | None = None
+        if builtin or agent.tools:
+            self._desk = self.talk.desk = Desk(
+                agent,
+                policy.toolset,
+                self.talk,
+                emit,
+                builtin=builtin or {},
+                variables=self._settings.variables | dict(variables or {}),
+                show=self._settings.log.show_transcripts,
+            )
+        self._tools = (*tools, *(self._desk.wire() if self._desk else ()))
         self._loop = asyncio.get_running_loop()
         self._connecting: asyncio.Task[None] | None = None
         self.left: asyncio.Future[object] = self._loop.create_future()
@@ -108,10 +103,9 @@ class Conversation:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
             self._connecting = None
-        for task in list(self._running):
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if self._desk is not None:
+            await self._desk.aclose()
+            self._desk = None
         if self._room.media.to_model == self._uplink:  # and not another conversation's by now
             self._room.media.to_model = None
         if self.talk.client is not None:
@@ -129,25 +123,6 @@ class Conversation:
             known = {name: count for name, count in counts.items() if not name.startswith("ignored:")}
             counted |= {f"realtime_{name}": count for name, count in known.items()}
         return counted
-
-    def _on_function(self, call: xai_events.FunctionCall) -> bool:
-        if call.name not in self._builtin:
-            return False
-        task = asyncio.create_task(self._run_builtin(call), name=f"function-{call.name}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return True
-
-    async def _run_builtin(self, call: xai_events.FunctionCall) -> None:
-        try:
-            arguments = json.loads(call.arguments or "{}")
-            result = await self._builtin[call.name].handler(arguments)
-        except (ValueError, KeyError, TypeError) as error:
-            result = {"error": f"these arguments make no sense: {error}"}
-        client = self.talk.client
-        if client is not None and not self.left.done():
-            client.session.answer_function_calls({call.call_id: json.dumps(result)})
-            client.flush()
 
     # --- its parts
 

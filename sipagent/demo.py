@@ -24,6 +24,7 @@ from sipagent.dialogue import DEMO, Figures, converse
 from sipagent.errors import ToolError
 from sipagent.model import Result, Role
 from sipagent.observe import logs
+from sipagent.patterns import KEYS
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
 from sipagent.standin import server as standin_server
@@ -208,7 +209,8 @@ def _numbers(settings: Settings) -> list[str]:
     """What a phone of ours can dial to reach a route, as far as that is one number."""
     phone = settings.asterisk.phone_user
     open_to_us = (route for route in settings.all_routes if not route.trunk or phone in route.trunk)
-    return [number for route in open_to_us for number in route.to if number.isdigit()]
+    numbers = (number for route in open_to_us for number in route.to)
+    return list(dict.fromkeys(number for number in numbers if set(number) <= set(KEYS) and number != "*"))
 
 
 def _how_to_call(settings: Settings, console: Console, log_file: Path) -> None:

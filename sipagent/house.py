@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sipagent import model
 from sipagent.ari.client import AriClient
@@ -15,6 +15,7 @@ from sipagent.flow.prompts import Prompts
 from sipagent.routing.routes import Routes
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PortBlock
+from sipagent.tools.toolset import Toolset
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Policy:
     plan: Plan
     prompts: Prompts
     ssl_context: ssl.SSLContext | None
+    toolset: Toolset = field(default_factory=Toolset)
 
     @classmethod
     def of(cls, settings: Settings, prompts: Prompts) -> Policy:
@@ -37,6 +39,7 @@ class Policy:
             prompts,
             # One for all sessions: making it takes 33 ms of the loop.
             ssl.create_default_context() if settings.realtime.endpoint.startswith("wss:") else None,
+            Toolset(settings.tools),
         )
 
 

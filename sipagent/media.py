@@ -56,6 +56,11 @@ class PlayoutQueue:
         """How much is still to be heard."""
         return self._queued // _BYTES_A_MS
 
+    @property
+    def ready(self) -> bool:
+        """There is a frame: a whole one, or the rest of an item that is over."""
+        return self._queued >= FRAME_BYTES or bool(self._queued and not self._open_item)
+
     def put(self, item_id: str, g711: bytes) -> None:
         """Append audio of an item; more of it may follow until `end`."""
         self._open_item = item_id
@@ -74,7 +79,7 @@ class PlayoutQueue:
 
     def take_frame(self) -> bytes | None:
         """The next 160 bytes, or None when nothing whole is there."""
-        if self._queued < FRAME_BYTES and (self._open_item or not self._queued):
+        if not self.ready:
             return None
         out = bytearray()
         while self._pieces and len(out) < FRAME_BYTES:
@@ -139,7 +144,7 @@ class MediaBridge:
     @property
     def talking(self) -> bool:
         """Something is being played, or is there to be played."""
-        return self._talking or self.queue.queued_ms > 0
+        return self._talking or self.queue.ready
 
     def start(self, socket: RtpSocket, remote: tuple[str, int]) -> None:
         """Send silence at once, so that Asterisk's strict RTP locks on to us, then a frame every 20 ms."""
@@ -191,6 +196,11 @@ class MediaBridge:
         """Barge-in: silence from the very next frame."""
         self.barge_in.settle()
         return self.queue.flush()
+
+    def give_way(self) -> None:
+        """What is played ends with the frame under way, and what comes next is a talkspurt of its own."""
+        self.flush()
+        self._talking = self._told = False
 
     def stop_ms(self) -> float | None:
         """How long the caller has been speaking when the agent's last voiced frame left: what barge-in costs them.

@@ -175,6 +175,26 @@ class TransferEnded(_Event, frozen=True, tag="transfer_ended"):
     result: str
 
 
+class ToolCalled(_Event, frozen=True, tag="tool_called"):
+    """The agent uses a tool. `arguments` only where the operator has transcripts shown."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolReturned(_Event, frozen=True, tag="tool_returned"):
+    """How it went; also of a call that was refused, which took no time. `bytes` of the answer it got.
+
+    `result`, what the model was told, only where the operator has transcripts shown.
+    """
+
+    name: str
+    ok: bool
+    duration_ms: float
+    bytes: int
+    result: str = ""
+
+
 class CallAnswered(_Event, frozen=True, tag="call_answered"):
     """We answered; `setup_ms` from StasisStart."""
 
@@ -273,6 +293,8 @@ CallEvent = (
     | StepEntered
     | TransferStarted
     | TransferEnded
+    | ToolCalled
+    | ToolReturned
     | CallAnswered
     | SessionOpened
     | AgentSpoke

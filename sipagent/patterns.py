@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _PLAIN = re.compile(r"[0-9A-Za-z+*#._-]+")
@@ -57,17 +61,55 @@ def may_become(pattern: str, digits: str) -> bool:
     return pattern.startswith(digits) and pattern != digits
 
 
+def chosen(keys: Mapping[str, T], digits: str) -> T | None:
+    """What stands behind the key that was pressed; a key means itself before it is part of a pattern."""
+    if digits in keys:  # "*" is the star key here
+        return keys[digits]
+    fitting = (value for key, value in keys.items() if len(key) > 1 and matches(key, digits))
+    return next(fitting, None) if set(digits) <= set(KEYS) else None
+
+
 def covers(pattern: str, other: str) -> bool:
     """Does `pattern` surely mean every number that `other` means? False where that cannot be told."""
     if pattern in {other, "*"}:
         return True
-    if not _range_of(other) and not other.startswith("_") and not other.endswith("*"):
-        return matches(pattern, other)
-    if pattern.endswith("*") and not pattern.startswith("_"):
-        return other.startswith(pattern[:-1]) and not _range_of(other)
-    if (mine := _range_of(pattern)) and (theirs := _range_of(other)):
-        return mine[0] <= theirs[0] and theirs[1] <= mine[1]
-    return False
+    mine = _shapes(pattern)
+    return all(any(_holds(one, theirs) for one in mine) for theirs in _shapes(other))
+
+
+class _Shape(NamedTuple):
+    """What may stand at each place, and how many signs more at least; None: no more."""
+
+    places: tuple[frozenset[str], ...]
+    more: int | None
+
+
+def _shapes(pattern: str) -> list[_Shape]:
+    if pattern.startswith("_"):
+        tokens = _tokens(pattern[1:])
+        more = {".+": 1, ".*": 0}.get(tokens[-1]) if tokens else None
+        return [_Shape(tuple(map(_signs, tokens if more is None else tokens[:-1])), more)]
+    if _range_of(pattern):
+        parts = _digits_between(*pattern.split("-"))
+        spread = (re.sub(r"\[0-9\]\{(\d+)\}", lambda found: "[0-9]" * int(found[1]), part) for part in parts)
+        return [_Shape(tuple(_signs(token) for token in re.findall(r"\[.*?\]|.", part)), None) for part in spread]
+    if pattern.endswith("*"):
+        return [_Shape(tuple(frozenset(char) for char in pattern[:-1]), 0)]
+    return [_Shape(tuple(frozenset(char) for char in pattern), None)]
+
+
+def _signs(token: str) -> frozenset[str]:
+    """The signs of one place of a pattern."""
+    return frozenset(char for char in "0123456789+*#" if re.fullmatch(token, char))
+
+
+def _holds(mine: _Shape, theirs: _Shape) -> bool:
+    fixed = len(mine.places)
+    if not all(one >= other for one, other in zip(mine.places, theirs.places, strict=False)):
+        return False
+    if mine.more is None:
+        return theirs.more is None and len(theirs.places) == fixed
+    return fixed + mine.more <= len(theirs.places) + (theirs.more or 0) and fixed <= len(theirs.places)
 
 
 def _range_of(pattern: str) -> tuple[int, int] | None:
@@ -87,6 +129,8 @@ def _begins_one_of(digits: str, span: tuple[int, int]) -> bool:
 
 def _digits_between(first: str, last: str) -> list[str]:
     """Regular expressions that together match exactly the numbers from `first` to `last` (same length)."""
+    if set(first) == {"0"} and set(last) == {"9"}:
+        return [f"[0-9]{{{len(first)}}}"]
     if len(first) == 1:
         return [f"[{first}-{last}]"]
     if first[0] == last[0]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -22,6 +22,9 @@ from sipagent.flow.no_input import GiveUp, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.model import CallOutcome, Reason, Role
 from sipagent.room import PROMPT, Room
+from sipagent.tones import looped
+from sipagent.tools.calls import HOLD
+from sipagent.tools.desk import Desk
 from sipagent.turns import TurnClock
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
@@ -55,6 +58,8 @@ class Talk:
         """Done when the server ended the session."""
         self.on_function: Callable[[xai_events.FunctionCall], bool] | None = None
         """A function the model calls; False: there is none of that name, or its arguments make no sense."""
+        self.desk: Desk | None = None
+        """Where the model's function calls are carried out, if it has any."""
         self.on_caller: Callable[[bool], None] | None = None
         """The model hears the caller speak (True) or pause (False)."""
         self._no_input: NoInput | None = None
@@ -63,10 +68,15 @@ class Talk:
         self._quiet.set()
         self._turn = TurnClock()
         self._held: Callable[[bytes], object] | None = None
+        self._left = False
         self._nudge: asyncio.TimerHandle | None = None
         media = room.media
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
         media.on_cut, media.on_resume = self._on_cut, self._on_resume
+
+    def leave(self) -> None:
+        """The caller is somebody else's: what the model still says while its socket closes is for nobody."""
+        self._left = True
 
     def close(self) -> None:
         """The call is over: no timer fires any more, and nothing here points back to who points to us.
@@ -74,7 +84,7 @@ class Talk:
         So a call is gone with its last reference, and no collector has to stop the loop to find it.
         """
         self._settle_cut()
-        self.client = self._no_input = self._held = self.on_function = self.on_caller = None
+        self.client = self._no_input = self._held = self.on_function = self.on_caller = self.desk = None
 
     # --- the course of a talk
 
@@ -164,9 +174,13 @@ class Talk:
 
     def on_session_event(self, event: xai.SessionEvent) -> None:
         """Acts within the loop step that read the event."""
+        if self._left:
+            return
         match event:
             case xai.AgentAudio():
                 self._turn.audio(time.monotonic())
+                if self.desk is not None:
+                    self.desk.audio()
                 self._media.play(event.item_id, event.audio)
             case xai.AgentAudioDone():
                 self._media.play_end(event.item_id)
@@ -175,18 +189,24 @@ class Talk:
                 self._barge_in("model")
                 if self.on_caller:
                     self.on_caller(True)
+                if self.desk is not None:
+                    self.desk.caller(speaks=True)
                 self._note(NoInput.caller_speaks)
             case xai_events.SpeechStopped():
                 self._turn.speech_stopped(time.monotonic())
                 if self.on_caller:
                     self.on_caller(False)
+                if self.desk is not None:
+                    self.desk.caller(speaks=False)
                 self._note(NoInput.caller_pauses, self._loop.time())
             case xai_events.InputTranscript():
                 self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
             case xai.AgentTranscript():
                 self._transcript(Role.AGENT, event.item_id, event.text, final=event.final)
             case xai_events.FunctionCall():
-                if self.on_function is None or not self.on_function(event):
+                if self.desk is not None:
+                    self.desk.called(event)
+                elif self.on_function is None or not self.on_function(event):
                     self._refuse_function(event)
             case xai.Ready():
                 if not self.ready.done():
@@ -199,8 +219,11 @@ class Talk:
                     self.fatal.set_result(event)
             case xai_events.ResponseDone():
                 self._media.play_end()  # a server may leave out the item's own end
+                if self.desk is not None:
+                    self.desk.response_done(event.response_id, event.status)
             case xai_events.ResponseCreated():
-                pass
+                if self.desk is not None:
+                    self.desk.response_created(event.response_id)
 
     def _barge_in(self, confirmed_by: str) -> None:
         stop_ms = self._media.stop_ms()
@@ -225,6 +248,47 @@ class Talk:
         log.warning("unknown_function", name=call.name[:64])
         if self.client:
             self.client.session.answer_function_calls({call.call_id: '{"error":"there is no such function"}'})
+
+    # --- what the desk asks for
+
+    def send_results(self, outputs: Mapping[str, str], *, respond: bool) -> None:
+        """Results of tools; `respond` to have the model go on at once."""
+        if self.client:
+            self.client.session.answer_function_calls(outputs, respond=respond)
+            self.client.flush()
+
+    def ask_for_answer(self) -> None:
+        """The model is to speak."""
+        if self.client:
+            self.client.session.respond()
+            self.client.flush()
+
+    def fill(self, sound: str) -> None:
+        """The caller waits for a tool and hears something."""
+        if not self._media.interruptible:
+            return  # a last word is being said, or the caller hears it ring
+        if sound == HOLD:
+            self._media.play(PROMPT + HOLD, looped("hold", self._room.law))
+            self._media.play_end(PROMPT + HOLD)
+        else:
+            self._room.play([Phrase(sound, self._apology.language)])
+
+    def hush(self) -> None:
+        """The answer begins."""
+        if self._media.interruptible:
+            self._media.give_way()
+
+    def waiting(self, *, waits: bool) -> None:
+        """While the caller waits for us, no time runs out for them; then it is the model's turn."""
+        if waits:
+            self._note(NoInput.caller_speaks)
+        else:
+            self._note(NoInput.caller_pauses, self._loop.time())
+
+    @property
+    def talking(self) -> bool:
+        """Something is being played, or is there to be played."""
+        return self._media.talking
 
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
         self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
@@ -264,6 +328,8 @@ class Talk:
     def _on_talk(self, item_id: str) -> None:
         self._quiet.clear()
         self._talked.set()
+        if self.desk is not None:
+            self.desk.agent(speaks=True)
         self._note(NoInput.agent_speaks)
         media = self._media
         heard_at, media.barge_in.voiced_at = media.barge_in.voiced_at, None
@@ -276,9 +342,12 @@ class Talk:
 
     def _on_quiet(self) -> None:
         self._quiet.set()
+        if self.desk is not None:
+            self.desk.agent(speaks=False)
         self._note(NoInput.agent_quiet, self._loop.time())
 
     def _note(self, happening: Callable[..., None], *args: float) -> None:
-        if self._no_input is not None:
+        waits = self.desk is not None and self.desk.busy
+        if self._no_input is not None and not (waits and args):  # with a time: from then on patience runs
             happening(self._no_input, *args)
             self._moved.set()

@@ -33,6 +33,8 @@ from sipagent.model import CallOutcome, Reason, WorkerState
 from sipagent.observe.logs import log_event
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
+from sipagent.tools.client import Toolbox
+from sipagent.tools.toolset import Toolset, fillers
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ class Worker:
             on_call=self._on_call,
             on_orphan=self._on_orphan,
         )
+        self.toolbox = Toolbox(settings.log)
         self.pacer_wheel = wheel = Wheel(time.monotonic())
         self._timer = PacerTimer(wheel, loop)
         self.house = House(
@@ -90,6 +93,12 @@ class Worker:
 
     async def run(self) -> None:
         """Take calls until cancelled; then end those that live and leave nothing behind."""
+        try:
+            self.house = replace(self.house, policy=await self._with_tools(self.house.policy))
+        except BaseException:
+            await self.toolbox.aclose()
+            self._timer.close()
+            raise
         ari = asyncio.create_task(self.ari.run(), name="ari")
         try:
             # Not `await ari`: cancelling us would cancel it, and the calls need it for their goodbye.
@@ -99,6 +108,7 @@ class Worker:
             ari.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ari
+            await self.toolbox.aclose()
             self._timer.close()
 
     def state(self, events_dropped: int) -> WorkerState:
@@ -127,16 +137,26 @@ class Worker:
         error = ""
         try:
             # Reading takes tens of milliseconds, which the loop has not got.
-            self.house = replace(self.house, policy=await asyncio.to_thread(_policy, self._load))
+            policy = await self._with_tools(await asyncio.to_thread(_policy, self._load))
+            self.house = replace(self.house, policy=policy)
             log.info("reloaded")
         except ConfigError as problem:
             error = str(problem)
             log.error("reload_refused", error=error)
         self._reload, self._reload_error = reload_id, error
 
+    async def _with_tools(self, policy: Policy) -> Policy:
+        """The toolbox knows the tools of this policy, and says what they are."""
+        settings = policy.settings
+        toolset = Toolset(settings.tools, self.toolbox, await self.toolbox.configure(settings.tools, settings.folder))
+        if settings.tools:
+            await asyncio.to_thread(toolset.prepare)
+        return replace(policy, toolset=toolset)
+
     def _on_call(self, start: ari_events.StasisStart) -> None:
-        if not self.accepting:
-            self._on_orphan(start.channel)  # we are on our way out
+        # We are on our way out; or a caller comes back from a queue to a worker that has died meanwhile.
+        if not self.accepting or start.args[:1] != ["in"]:
+            self._on_orphan(start.channel)
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
@@ -210,6 +230,7 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
     return [
         *(Phrase(text, call.language) for text in (call.apology, call.one_moment, call.warm_question)),
         *Plan(settings).phrases(),
+        *fillers(settings.tools, call.language),
     ]
 
 

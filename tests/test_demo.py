@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from sipagent import demo, model
+from sipagent.config import Settings
 from sipagent.model import Role
 
 
@@ -25,3 +26,13 @@ def test_a_repeated_transcript_is_printed_once() -> None:
     for text in ("one", "one", "one two"):
         talk(model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text=text, final=True))
     assert [line.split()[1:] for line in out.getvalue().splitlines()] == [["one"], ["one", "two"]]
+
+
+def test_what_one_may_dial_is_named_once() -> None:
+    routes = [
+        {"to": "200", "hours": "", "from": "1", "go": "agent:a"}, {"to": ["200", "_4XX"], "go": "agent:a"},
+        {"to": "*97", "trunk": "phone", "go": "agent:a"}, {"to": "300", "trunk": "other", "go": "agent:a"},
+        {"go": "agent:a"},
+    ]  # fmt: skip
+    settings = Settings(agents={"a": {"instructions": "x"}}, routes=routes, numbers={"*": "a"})
+    assert demo._numbers(settings) == ["200", "*97"]

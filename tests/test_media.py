@@ -277,3 +277,13 @@ def test_nothing_is_sent_after_stop() -> None:
     wheel.turn(1.0)
     assert len(socket.sent) == 1
     assert len(wheel) == 0
+
+
+def test_a_rest_that_nobody_will_finish_is_not_waited_for() -> None:
+    """A model whose socket died within a frame: what is left of it is no talk, or a menu would wait for its end."""
+    queue = PlayoutQueue(Law.ULAW)
+    queue.put("item", b"x" * 170)
+    assert queue.take_frame() is not None
+    assert not queue.ready
+    queue.end("item")
+    assert queue.ready

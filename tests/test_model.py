@@ -23,6 +23,8 @@ EVENTS: list[model.Upward] = [
     model.CallStarted(call_id="c", at=1.5, caller="+15551234567", called="100", endpoint="e", codec="alaw", worker=1),
     model.CallRouted(call_id="c", at=1.5, route="office", destination="menu:main"),
     model.StepEntered(call_id="c", at=1.5, step="menu:main"),
+    model.ToolCalled(call_id="c", at=1.5, name="order_status"),
+    model.ToolReturned(call_id="c", at=1.5, name="order_status", ok=True, duration_ms=12.5, bytes=40),
     model.TransferStarted(call_id="c", at=1.5, target="boss", how="warm"),
     model.TransferEnded(call_id="c", at=1.5, target="boss", result="busy"),
     model.CallAnswered(call_id="c", at=1.5, setup_ms=12.5),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipagent.patterns import compiled, covers, matches, may_become
+from sipagent.patterns import chosen, compiled, covers, matches, may_become
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,33 @@ def test_wider_patterns_are_known() -> None:
     assert covers("+44*", "+4420*")
     assert not covers("410-420", "400-499")
     assert not covers("412", "_4XX")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "expected"),
+    [
+        ("400-499", "_4XX", True),
+        ("_4XX", "410-489", True),
+        ("_4XX", "_4[0-4]X", True),
+        ("_4[0-4]X", "_4XX", False),
+        ("400-449", "_4XX", False),
+        ("_X.", "_XX", True),
+        ("_X.", "_X!", False),
+        ("_X!", "_X.", True),
+        ("_4XX", "_4X.", False),
+        ("+44*", "+4420*", True),
+        ("+4420*", "+44*", False),
+        ("_+44X!", "+4420*", True),
+        ("1*", "100-199", True),
+        ("_NXX", "100", False),
+    ],
+)
+def test_a_pattern_that_leaves_nothing_to_another(pattern: str, other: str, expected: bool) -> None:
+    assert covers(pattern, other) is expected
+
+
+def test_a_key_before_the_pattern_it_fits() -> None:
+    keys = {"_4XX": "extension", "400": "desk", "*": "star"}
+    assert [chosen(keys, digits) for digits in ("400", "401", "*", "5", "TIMEOUT")] == [
+        "desk", "extension", "star", None, None
+    ]  # fmt: skip

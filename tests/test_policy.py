@@ -74,6 +74,64 @@ def told(tmp_path: Path, text: str) -> str:
         ('[[routes]]\ngo = "voicemail:m"\n[mailboxes.m]\npin = "12a4"\n', "a PIN is 4 to 10 digits"),
         ('[hours.h]\ntimezone = "UTC"\nweek = { mon = "25:00-26:00" }\n', "hours.h.week"),
         ("", "no call goes anywhere"),
+        ('[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = ""\nkeys = { "1" = "hangup" }\n', "a silence in a call"),
+        ('[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = {}\nkeys = { "1" = "hangup" }\n', "a silence in a call"),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = { english = "x" }\nkeys = { "1" = "hangup" }\n',
+            "sipagent.toml:6: menus.m.prompt: 'english' is no language; they are named as en",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "1" = "language:fr" }\n',
+            "nothing is written in the language 'fr'; there is en",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "_4X" = "hangup" }\nwords = { "_4X" = "x" }\n',
+            "menus.m.words._4X: a pattern has no word",
+        ),
+        (
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "_X." = "dial:{digits}@phone" }\n',
+            "callers could dial any number by '_X.'",
+        ),
+        (
+            """[call]\noperator = "menu:m"\n[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\ngive_up = "operator"
+keys = { "1" = "hangup" }\n""",
+            "menus.m.give_up: goes round for ever",
+        ),
+        ('[[routes]]\ngo = "dial:1&PJSIP/x@phone"\n', "'1&PJSIP/x' cannot be dialled"),
+        ('[[routes]]\ngo = "dial:d"\n[dials.d]\nnumber = "1"\ntrunk = "pbx"\n', "dials.d.trunk: no trunk 'pbx'"),
+        (
+            '[[routes]]\ngo = "queue:q"\n[queues.q]\nmembers = ["phone"]\nthen = "queue:q"\n',
+            "queues.q.then: a queue cannot be what follows it",
+        ),
+        ('[[routes]]\ngo = "hangup"\n[queues.general]\nmembers = ["phone"]\n', "Asterisk has a section of that name"),
+        ('[[routes]]\ngo = "hangup"\n[queues.q]\nmembers = ["4 01@phone"]\n', "queues.q.members.0"),
+        ('[[routes]]\nfrom_file = "vip.txt"\ngo = "hangup"\n', "sipagent.toml:4: routes.0.from_file: there is no file"),
+        (
+            '[[routes]]\ngo = "hangup"\n[hours.h]\ntimezone = "UTC"\nweek = {}\nics = "x.ics"\n',
+            "hours.h.ics: there is no",
+        ),
+        (
+            '[[routes]]\ngo = "hangup"\n[hours.h]\ntimezone = "UTC"\nweek = { mon = "9:00-12:00, 11:00-13:00" }\n',
+            "overlap",
+        ),
+        (
+            '[[routes]]\ngo = "hangup"\n[hours.h]\ntimezone = "UTC"\nweek = { mon = 9 }\n',
+            'opening hours are written "09',
+        ),
+        ('[routes]\ngo = "hangup"\n', "sipagent.toml:3: routes: routes are written as tables in a list: [[routes]]"),
+        ('[numbers]\n"1 00" = "reception"\n', "sipagent.toml:4: numbers.1 00: '1 00' is no number"),
+        (
+            '[[routes]]\nheaders = { "X-Dept" = "^(a+)+$" }\ngo = "hangup"\n',
+            "sipagent.toml:4: routes.0.headers: '^(a+)+$': a repetition inside a repetition",
+        ),
+        (
+            '[[routes]]\ngo = "collect:c"\n[collects.c]\nprompt = "C"\nvariable = "caller"\nthen = "hangup"\n',
+            "collects.c.variable: 'caller' means something else",
+        ),
+        (
+            '[[routes]]\nto = "400-499"\ngo = "hangup"\n[[routes]]\nto = "_4[0-4]X"\ngo = "agent:reception"\n',
+            "sipagent.toml:6: routes.1: is never reached",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, text: str, expected: str) -> None:

@@ -158,7 +158,7 @@ class AriClient:
                 self.counts["binary_frames"] += 1
 
     async def _resync(self) -> None:
-        """Tell listeners whose channel died meanwhile, report channels of ours that nobody owns, drop such bridges."""
+        """Tell listeners whose channel died or came back, report channels that nobody owns, drop such bridges."""
         listeners = list(self._listeners.items())  # not one that comes while Asterisk answers
         channels = {c.id: c for c in await self.channels()}
         for channel_id, listener in listeners:
@@ -166,8 +166,13 @@ class AriClient:
                 listener.deliver(events.ChannelLost(events.Channel(id=channel_id)))
         for channel in channels.values():
             owner = channel.dialplan.app_data.split(",", 1)[0]
-            if channel.dialplan.app_name == "Stasis" and owner == self.app and channel.id not in self._listeners:
-                self._on_orphan(channel)
+            if channel.dialplan.app_name == "Stasis" and owner == self.app:
+                if (owned := self._listeners.get(channel.id)) is not None:
+                    # Its StasisStart may have been lost; who has heard it before knows what to make of it.
+                    args = channel.dialplan.app_data.split(",")[1:]
+                    owned.deliver(events.StasisStart(channel, args, self.app))
+                else:
+                    self._on_orphan(channel)
         for bridge in await self.request("GET", "bridges"):
             # Made by `mixing_bridge` under our name; its call's channel is the first part of its id.
             if bridge["name"] == self.app and bridge["id"].removesuffix(BRIDGE_SUFFIX) not in self._listeners:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sipagent.asterisk.trunks import extensions
 from sipagent.config import Settings
 from sipagent.config.ivr import Mailbox, Queue
+from sipagent.patterns import KEYS
 from sipagent.routing.legs import dial_string
 
-QUEUE_KEYS_CONTEXT = "sipagent-queue-keys"
+_BACK = "Gosub(sipagent-back,s,1(${EXTEN}))"
 
 
 def files(settings: Settings) -> dict[str, str]:
@@ -16,6 +18,7 @@ def files(settings: Settings) -> dict[str, str]:
     out = {}
     if settings.queues:
         out["queues.d/queues.conf"] = "\n".join(queue(name, one, settings) for name, one in settings.queues.items())
+        out["dialplan.d/queues.conf"] = "\n".join(exits(name, one) for name, one in settings.queues.items() if one.keys)
     if settings.mailboxes:
         out["voicemail.d/mailboxes.conf"] = mailboxes(settings.mailboxes)
     return out
@@ -40,13 +43,23 @@ def queue(name: str, one: Queue, settings: Settings) -> str:
         "leavewhenempty": "unavailable,invalid",
     }
     if one.keys:
-        options["context"] = QUEUE_KEYS_CONTEXT
+        options["context"] = _exits(name)
     lines = [f"[{name}]", *(f"{key} = {value}" for key, value in options.items())]
     for member in one.members:
         number, endpoint = split_member(member)
         # Whether somebody is there is known of the endpoint, not of each of its extensions.
         lines.append(f"member => {dial_string(number, endpoint, settings)},0,{member},PJSIP/{endpoint}")
     return "\n".join(lines) + "\n"
+
+
+def exits(name: str, one: Queue) -> str:
+    """The keys that take a caller out of a queue; Asterisk passes over the others, so nobody loses their place."""
+    out = [exten for key in one.keys for exten in ([key] if set(key) <= set(KEYS) else extensions(key))]
+    return "\n".join([f"[{_exits(name)}]", *(f"exten => {exten},1,{_BACK}" for exten in out)]) + "\n"
+
+
+def _exits(queue: str) -> str:
+    return f"sipagent-queue-keys.{queue}"
 
 
 def mailboxes(boxes: Mapping[str, Mailbox]) -> str:

@@ -5,14 +5,34 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from sipagent import patterns
+from sipagent.config import regular
 from sipagent.config.base import Section
 from sipagent.config.destinations import HANGUP, Destination
 
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
-Text = str | dict[Language, str]
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+
+
+def _text(value: object) -> object:
+    """By hand: pydantic would complain of a text and of a table at once."""
+    if not isinstance(value, str | dict):
+        raise ValueError(  # noqa: TRY004 - pydantic takes no TypeError
+            'a text, or one for each language: { en = "Hello.", es = "Hola." }'
+        )
+    by_language = {"en": value} if isinstance(value, str) else value
+    for language, words in by_language.items():
+        if not _LANGUAGE.fullmatch(str(language)):
+            raise ValueError(f"{language!r} is no language; they are named as en, de, es-MX")
+        if not (isinstance(words, str) and words.strip()):
+            raise ValueError("nothing to say would be a silence in a call")
+    if not by_language:
+        raise ValueError("nothing to say would be a silence in a call")
+    return value
+
+
+Text = Annotated[str | dict[str, str], BeforeValidator(_text)]
 """Spoken as it stands, or by language: { en = "Hello.", es = "Hola." }. "file:hello.wav" is a recording."""
 
 
@@ -52,6 +72,8 @@ class Menu(Section):
         for key in self.words:
             if key not in self.keys:
                 raise ValueError(f"words.{key}: there is no such key in this menu")
+            if not set(key) <= set(patterns.KEYS):
+                raise ValueError(f"words.{key}: a pattern has no word; give the words to a key of its own")
         return self
 
 
@@ -72,7 +94,7 @@ class Collect(Section):
     min_digits: int = Field(1, ge=1, le=40)
     max_digits: int = Field(20, ge=1, le=40)
     terminator: Literal["", "#", "*"] = "#"
-    pattern: str = ""
+    pattern: Annotated[str, AfterValidator(regular.checked)] = ""
     """A regular expression for the whole."""
     confirm: bool = False
     confirmation: Text = "You entered {digits}. If that is right, press 1. To try again, press 2."
@@ -83,15 +105,6 @@ class Collect(Section):
     invalid: Text = "That number is not complete."
     then: Destination
     give_up: Destination = HANGUP
-
-    @field_validator("pattern")
-    @classmethod
-    def _regular(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
-        return value
 
     @model_validator(mode="after")
     def _in_order(self) -> Collect:
@@ -113,7 +126,7 @@ class Dial(Section):
 class Queue(Section):
     """People who answer in turn (Asterisk's app_queue)."""
 
-    members: tuple[str, ...] = Field(min_length=1)
+    members: tuple[Annotated[str, Field(pattern=r"^([0-9A-Za-z+*#._-]+@)?[A-Za-z0-9._-]+$")], ...] = Field(min_length=1)
     """Phone accounts, or extensions of a trunk as 401@pbx."""
     strategy: Literal[
         "ringall", "leastrecent", "fewestcalls", "random", "rrmemory", "linear", "wrandom", "rrordered"
@@ -126,7 +139,7 @@ class Queue(Section):
     max_callers: int = Field(0, ge=0, le=1000)
     """0: as many as come."""
     keys: Keys = {}
-    """A key takes the caller out of the queue."""
+    """A key takes the caller out of the queue; other keys do nothing."""
     then: Destination = HANGUP
     """Nobody answered in time, the queue is full or nobody is logged in."""
 

@@ -22,6 +22,7 @@ Path = tuple[str | int, ...]
 CALL_VARIABLES = frozenset({"caller", "called", "original_called", "trunk", "digits", "language"})
 """Known of every call; [variables] and the digits of [collects] come on top."""
 PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_DIALLABLE = re.compile(r"[0-9A-Za-z+*#._-]*")
 _SPOKEN = ("prompt", "no_input", "invalid", "confirmation", "greeting")
 _TABLE_OF = {
     "agent": "agents",
@@ -51,6 +52,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(where, what)
     yield from _routes(settings)
     yield from _queues(settings)
+    yield from _others(settings)
     yield from _transfers(settings)
     yield from _prompts(settings)
     yield from _loops(settings)
@@ -86,6 +88,13 @@ def _wrong_with(destination: Destination, where: Path, settings: Settings) -> st
         number, _, trunk = name.rpartition("@")
         if not number:
             return f"{destination}: which number? As dial:401@{trunk}"
+        if not _DIALLABLE.fullmatch(number.replace("{digits}", "")):
+            return f"{number!r} cannot be dialled: digits, +, * and #, a name, or {{digits}}"
+        if in_a_menu and "{digits}" in number and _open(str(where[-1])) and not settings.dial_policy.allow:
+            return (
+                f"callers could dial any number by {where[-1]!r}: bound it (_4XX), or list in dial_policy.allow what "
+                "may be dialled"
+            )
         return "" if trunk in settings.endpoints else _nobody("trunk", trunk, settings.endpoints)
     if table := _TABLE_OF.get(kind):
         known = getattr(settings, table)
@@ -94,11 +103,28 @@ def _wrong_with(destination: Destination, where: Path, settings: Settings) -> st
         if kind == "messages" and not settings.mailboxes[name].pin.get_secret_value():
             return f"mailbox {name!r} has no pin, so nobody may listen to it by phone"
         return ""
+    if kind == "language" and not any(name.split("-")[0] == spoken.split("-")[0] for spoken in _languages(settings)):
+        return f"nothing is written in the language {name!r}; there is {', '.join(sorted(_languages(settings)))}"
     if kind in BUILT_IN:
         return ""
     if kind in settings.steps:
         return "" if name in settings.steps[kind] else _nobody(kind, name, settings.steps[kind])
     return f"there is no step {kind!r}: {', '.join(sorted(_TABLE_OF))}, {', '.join(sorted(BUILT_IN - set(_TABLE_OF)))}"
+
+
+def _open(key: str) -> bool:
+    """Does this key of a menu take numbers of any length?"""
+    return len(key) > 1 and key.endswith((".", "!", "*"))
+
+
+def _languages(settings: Settings) -> set[str]:
+    """Every language that something is written in."""
+    found = {settings.call.language}
+    for entries in (settings.menus, settings.announcements, settings.collects, settings.mailboxes):
+        for entry in entries.values():
+            texts = (getattr(entry, field, "") for field in _SPOKEN)
+            found.update(language for text in texts if isinstance(text, dict) for language in text)
+    return found
 
 
 def _nobody(kind: str, name: str, known: Any) -> str:
@@ -115,6 +141,8 @@ def _routes(settings: Settings) -> Iterator[Problem]:
         for trunk in route.trunk:
             if trunk not in settings.endpoints:
                 yield Problem(("routes", index, "trunk"), _nobody("trunk", trunk, settings.endpoints))
+        if route.from_file and not (settings.folder / route.from_file).is_file():
+            yield Problem(("routes", index, "from_file"), f"there is no file {settings.folder / route.from_file}")
         hours = route.hours.removeprefix("!")
         if hours and hours not in settings.hours:
             yield Problem(("routes", index, "hours"), _nobody("hours", hours, settings.hours))
@@ -145,10 +173,26 @@ def _wider(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
 
 def _queues(settings: Settings) -> Iterator[Problem]:
     for name, queue in settings.queues.items():
+        if name == "general":
+            yield Problem(("queues", name), "Asterisk has a section of that name; take another")
+        if queue.then == f"queue:{name}":
+            yield Problem(("queues", name, "then"), "a queue cannot be what follows it: where do callers go at last?")
         for member in queue.members:
             endpoint = member.rpartition("@")[2]
             if endpoint not in settings.endpoints:
                 yield Problem(("queues", name, "members"), _nobody("phone or trunk", endpoint, settings.endpoints))
+
+
+def _others(settings: Settings) -> Iterator[Problem]:
+    for name, hours in settings.hours.items():
+        if hours.ics and not (settings.folder / hours.ics).is_file():
+            yield Problem(("hours", name, "ics"), f"there is no calendar {settings.folder / hours.ics}")
+    for name, dial in settings.dials.items():
+        if dial.trunk not in settings.endpoints:
+            yield Problem(("dials", name, "trunk"), _nobody("trunk", dial.trunk, settings.endpoints))
+    for name, collect in settings.collects.items():
+        if collect.variable in CALL_VARIABLES | set(settings.variables):
+            yield Problem(("collects", name, "variable"), f"{collect.variable!r} means something else; take another")
 
 
 def _transfers(settings: Settings) -> Iterator[Problem]:
@@ -201,6 +245,10 @@ def _texts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text.values())
 
 
+def _meant(destination: Destination | None, settings: Settings) -> Destination | None:
+    return settings.call.operator if destination == "operator" else destination
+
+
 def _loops(settings: Settings) -> Iterator[Problem]:
     """Steps that follow each other without anybody doing anything, round and round."""
     onward: dict[str, Destination] = {
@@ -211,7 +259,7 @@ def _loops(settings: Settings) -> Iterator[Problem]:
     told: set[str] = set()
     for start in onward:
         way = [start]
-        while (following := onward.get(way[-1])) is not None and str(following) not in way:
+        while (following := _meant(onward.get(way[-1]), settings)) is not None and str(following) not in way:
             way.append(str(following))
         if following is not None and following not in told:
             round_trip = way[way.index(str(following)) :]

@@ -33,7 +33,7 @@ def load(path: Path | None) -> Settings:
     try:
         settings = Settings(**data, _secrets_dir=secrets_dirs)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(file, text, item) for item in error.errors())) from None
+        raise ConfigError("\n".join(_explain(file, text, item) for item in _told_once(error.errors()))) from None
     found = [_placed(file, text, [str(key) for key in problem.where], problem.what) for problem in problems(settings)]
     if found:
         raise ConfigError("\n".join(found))
@@ -89,15 +89,35 @@ def _with_prompt_files(settings: Settings, file: Path) -> Settings:
     return settings.model_copy(update={"agents": agents})
 
 
+def _told_once(items: list[Any]) -> list[Any]:
+    """Without a list's complaint that it is too short because of what was wrong with its items."""
+    places = [item["loc"] for item in items]
+    return [
+        item for item in items if item["type"] != "too_short" or not any(place[:-1] == item["loc"] for place in places)
+    ]
+
+
+_PLAINLY = {
+    "tuple_type": 'a list is needed, as ["one", "two"]',
+    "dict_type": "a table is needed, as { key = ... }",
+    "model_type": "a table is needed, as { key = ... }",
+    "string_type": 'a text is needed, in quotes: "..."',
+}
+"""pydantic speaks of Python's types; an operator writes TOML."""
+
+
 def _explain(file: Path, text: str, item: Any) -> str:
     """One pydantic error as: file:line: key: what is wrong. The offending value is shown, unless secret."""
     keys = [str(key) for key in item["loc"]]
-    message = str(item["msg"]).removeprefix("Value error, ")
+    keys = [key for key in keys if key != "[key]"]  # pydantic's own mark for "not the value but its key"
+    message = _PLAINLY.get(item["type"]) or str(item["msg"]).removeprefix("Value error, ")
     whole_table = item["type"] == "value_error" and not isinstance(item.get("input"), str | int | float)
     if whole_table and (found := _KEY_IN_MESSAGE.match(message)):
         # A check of a whole table says itself which of its keys it means.
         keys += found[1].split(".")
         message = message[found.end() :]
+    if keys == ["routes"]:
+        message = "routes are written as tables in a list: [[routes]], once for each"
     if item["type"] == "extra_forbidden":
         message = f"unknown key; sipagent.example.toml shows every key of this section{_nearest(keys)}"
     elif item["type"] == "missing":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from sipagent import patterns
+from sipagent.config import regular
 from sipagent.config.base import Section
 from sipagent.config.destinations import Destination
 
@@ -61,23 +63,31 @@ class Route(Section):
         for header, expression in value.items():
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", header):
                 raise ValueError(f"{header!r} is no name of a SIP header")
-            try:
-                re.compile(expression)
-            except re.error as error:
-                raise ValueError(f"{expression!r} is no regular expression: {error}") from None
+            regular.checked(expression)
         return value
+
+
+_WRITTEN = 'opening hours are written "09:00-17:30", several with a comma between'
 
 
 def _spans(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(span, str) for span in value):
+        value = ", ".join(value)
+    if not isinstance(value, str | tuple | list):
+        raise ValueError(_WRITTEN)  # noqa: TRY004 - pydantic takes no TypeError
     if not isinstance(value, str):
         return value
-    return tuple(_span(text.strip()) for text in value.split(",") if text.strip())
+    spans = sorted(_span(text.strip()) for text in value.split(",") if text.strip())
+    for (_, last), (first, _) in itertools.pairwise(spans):
+        if first < last:
+            raise ValueError(f"{value!r}: these hours overlap")
+    return tuple(spans)
 
 
 def _span(text: str) -> Span:
     found = re.fullmatch(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", text)
     if not found:
-        raise ValueError(f'{text!r}: opening hours are written "09:00-17:30", several with a comma between')
+        raise ValueError(f"{text!r}: {_WRITTEN}")
     first, last = (int(hour) * 60 + int(minute) for hour, minute in (found.group(1, 2), found.group(3, 4)))
     for clock, minutes in ((found[1], found[2]), (found[3], found[4])):
         if int(minutes) > 59 or int(clock) * 60 + int(minutes) > 24 * 60:

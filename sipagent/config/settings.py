@@ -16,7 +16,7 @@ from pydantic_settings import (
 from sipagent.config.base import Name, Variable
 from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
-from sipagent.config.routes import Hours, Route
+from sipagent.config.routes import Hours, Pattern, Route
 from sipagent.config.sections import (
     Agent,
     AsteriskSettings,
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     agents: dict[str, Agent] = Field(min_length=1)
     tools: dict[ToolName, Tool] = {}
     """What agents may do; each has those it names."""
-    numbers: dict[str, str] = {}
+    numbers: dict[Pattern, str] = {}
     """The short form of a route: dialled number or extension -> agent; "*" for all others."""
     routes: tuple[Route, ...] = ()
     """In order: the first that fits takes the call. Who fits none gets 404."""

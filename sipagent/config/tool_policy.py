@@ -17,10 +17,10 @@ def tool_problems(settings: Settings, call_variables: frozenset[str]) -> Iterato
     """Place and text of everything about tools that does not fit; `call_variables` are known of every call."""
     known = call_variables | set(settings.variables) | {collect.variable for collect in settings.collects.values()}
     for name, agent in settings.agents.items():
-        for tool in agent.tools:
-            if tool not in settings.tools:
+        for wanted in agent.tools:
+            if wanted not in settings.tools:
                 there = ", ".join(sorted(settings.tools)) or "none"
-                yield ("agents", name, "tools"), f"no tool {tool!r}; there is {there}"
+                yield ("agents", name, "tools"), f"no tool {wanted!r}; there is {there}"
     for name, tool in settings.tools.items():
         if name in BUILT_IN:
             yield ("tools", name), f"{name} is a function that every call has: choose another name"
@@ -35,7 +35,7 @@ def tool_problems(settings: Settings, call_variables: frozenset[str]) -> Iterato
                 yield ("tools", name, "filler"), f"there is no recording {recording}"
 
 
-def _http(name: str, tool: HttpTool, known: set[str]) -> Iterator[Found]:
+def _http(name: str, tool: HttpTool, known: frozenset[str]) -> Iterator[Found]:
     fields, parameters = fields_of(tool), set(schema_of(tool.parameters).get("properties", {}))
     for field in sorted(fields - {SECRET} - parameters - known):
         there = ", ".join(sorted(parameters | known | {SECRET}))

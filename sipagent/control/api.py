@@ -42,6 +42,10 @@ class CallView(BaseModel):
     seconds: float
     turns: int
     barge_ins: int
+    tool: str
+    """What runs for the caller now; empty: nothing."""
+    tool_calls: int
+    tool_errors: int
     last_latency_ms: float | None
 
 
@@ -148,5 +152,8 @@ def _call(call: LiveCall) -> CallView:
         seconds=round(time.time() - call.started_at, 1),
         turns=call.turns,
         barge_ins=call.barge_ins,
+        tool=call.tool,
+        tool_calls=call.tool_calls,
+        tool_errors=call.tool_errors,
         last_latency_ms=call.last_latency_ms,
     )

@@ -38,6 +38,10 @@ class LiveCall:
     realtime_model: str = ""
     turns: int = 0
     barge_ins: int = 0
+    tool: str = ""
+    """What runs for them now, the one begun last."""
+    tool_calls: int = 0
+    tool_errors: int = 0
     last_latency_ms: float | None = None
     outcome: CallOutcome | None = None
     transcript: dict[str, model.Transcript] = field(default_factory=dict)
@@ -155,6 +159,12 @@ class Live:
                 if event.latency_ms is not None:
                     call.turns += 1
                     call.last_latency_ms = event.latency_ms
+            case model.ToolCalled():
+                call.tool = event.name
+            case model.ToolReturned():
+                call.tool = "" if call.tool == event.name else call.tool
+                call.tool_calls += 1
+                call.tool_errors += not event.ok
             case model.BargeIn():
                 call.barge_ins += 1
             case model.Transcript():

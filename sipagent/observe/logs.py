@@ -115,7 +115,24 @@ def log_event(event: model.CallEvent) -> None:
                 conversation_id=event.conversation_id,
                 connect_ms=event.connect_ms,
             )
+        case model.ToolCalled():
+            log.info("tool_called", call_id=event.call_id, tool=event.name, **_given(arguments=event.arguments))
+        case model.ToolReturned():
+            log.info(
+                "tool_returned",
+                call_id=event.call_id,
+                tool=event.name,
+                ok=event.ok,
+                duration_ms=event.duration_ms,
+                bytes=event.bytes,
+                **_given(result=event.result),
+            )
         case model.Transcript() if event.final:
             log.info("said", call_id=event.call_id, role=event.role, text=event.text)
         case _:
             log.debug(type(event).__name__, call_id=event.call_id)
+
+
+def _given(**texts: str) -> dict[str, str]:
+    """Those that are not empty."""
+    return {key: text for key, text in texts.items() if text}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sipagent import numbers
@@ -11,6 +12,8 @@ from sipagent.routing.routes import Facts
 
 ANONYMOUS = "anonymous"
 MAX_HEADER_CHARS = 256
+_FOREIGN = re.compile(r"[^0-9A-Za-z+*#._-]")
+"""What the dialplan's FILTER takes out of the number dialled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,14 @@ def variables_of(invite: Invite, facts: Facts) -> dict[str, str]:
         "trunk": invite.endpoint,
         **{f"header_{name.lower().replace('-', '_')}": value for name, value in facts.headers.items()},
     }
+
+
+def clean_number(text: str) -> str:
+    """A user part as data: what telephones dial and names have, of bounded length.
+
+    It was written by a stranger, and {caller} may stand in an agent's instructions.
+    """
+    return _FOREIGN.sub("", text.partition(";")[0])[: numbers.MAX_LENGTH]
 
 
 def clean_header(value: str) -> str:

@@ -21,9 +21,22 @@ class FunctionCall:
     """A call the client has to run."""
 
     call_id: str
+    item_id: str
     name: str
     arguments: str
-    """JSON text."""
+    """JSON text, unless the script has it otherwise."""
+
+    def item(self, *, done: bool) -> Event:
+        """Its item."""
+        item: Event = {
+            "id": self.item_id,
+            "object": "realtime.item",
+            "type": "function_call",
+            "status": "completed" if done else "in_progress",
+            "call_id": self.call_id,
+            "name": self.name,
+        }
+        return item | {"arguments": self.arguments} if done else item
 
 
 class Answer:
@@ -52,12 +65,11 @@ class Answer:
         self.planned = False
         self.started_at: float | None = None  # time of the first event after response.created
         self.text = ""
-        self.call: FunctionCall | None = None
+        self.calls: tuple[FunctionCall, ...] = ()
         self._audio = b""
         self._position = 0  # bytes sent
         self._words: list[str] = []
         self._words_sent = 0
-        self._call_item_id = new_id()
 
     # What it is
 
@@ -100,9 +112,9 @@ class Answer:
             self._metadata = {"metadata": metadata}
         self._emit("response.created", response=self._body("in_progress", []))
 
-    def plan(self, text: str, speech: bytes, call: FunctionCall | None, *, now: float) -> None:
-        """Now the words, their sound (in the answer's format) and the call are known."""
-        self.text, self._audio, self.call, self.planned = text, speech, call, True
+    def plan(self, text: str, speech: bytes, calls: tuple[FunctionCall, ...], *, now: float) -> None:
+        """Now the words, their sound (in the answer's format) and the calls are known."""
+        self.text, self._audio, self.calls, self.planned = text, speech, calls, True
         self._words = [word + " " for word in text.split()]
         if self._words:
             self._words[-1] = self._words[-1].rstrip()
@@ -140,11 +152,11 @@ class Answer:
         if status == "completed":
             if self._audio:
                 self._close_message()
-            if self.call is not None:
-                self._send_call(self.call, output_index=1 if self._audio else 0)
+            for index, call in enumerate(self.calls, 1 if self._audio else 0):
+                self._send_call(call, output_index=index)
         output: list[object] = [item] if self._audio and self.begun else []
-        if self.call is not None and status == "completed":
-            output.append(self.call_item(self.call, done=True))
+        if status == "completed":
+            output += [call.item(done=True) for call in self.calls]
         self._emit(
             "response.done",
             response=self._body(status, output),
@@ -167,18 +179,6 @@ class Answer:
         """The assistant's message item with the transcript so far."""
         content = [{"type": "audio", "transcript": self.transcript}] if self.begun else []
         return self._bare_item(status) | {"content": content}
-
-    def call_item(self, call: FunctionCall, *, done: bool) -> Event:
-        """The function call's item."""
-        item: Event = {
-            "id": self._call_item_id,
-            "object": "realtime.item",
-            "type": "function_call",
-            "status": "completed" if done else "in_progress",
-            "call_id": call.call_id,
-            "name": call.name,
-        }
-        return item | {"arguments": call.arguments} if done else item
 
     def _begin(self, previous_item_id: str | None) -> None:
         self._emit(
@@ -220,14 +220,14 @@ class Answer:
 
     def _send_call(self, call: FunctionCall, *, output_index: int) -> None:
         where = {"response_id": self.response_id, "output_index": output_index}
-        inner = {"item_id": self._call_item_id, "call_id": call.call_id}
-        self._emit("response.output_item.added", **where, item=self.call_item(call, done=False))
+        inner = {"item_id": call.item_id, "call_id": call.call_id}
+        self._emit("response.output_item.added", **where, item=call.item(done=False))
         self._emit("response.function_call_arguments.delta", **where, **inner, delta=call.arguments)
         self._emit(
             "response.function_call_arguments.done",
             **where, **inner, name=call.name, arguments=call.arguments,
         )  # fmt: skip
-        self._emit("response.output_item.done", **where, item=self.call_item(call, done=True))
+        self._emit("response.output_item.done", **where, item=call.item(done=True))
 
     def _bare_item(self, status: str) -> Event:
         return {

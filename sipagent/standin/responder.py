@@ -94,23 +94,22 @@ class Responder:
             sound = self._tone(form, seed)
             if self._config.mode is Mode.ECHO and reply is None and heard:
                 sound = self.settings.input.to(form, heard)
-            answer.plan(reply.text if reply else f"(answer {self._planned})", sound, None, now=now)
+            answer.plan(reply.text if reply else f"(answer {self._planned})", sound, (), now=now)
             return
         if reply is None:
             reply = self._script.reply(self._conversation, self.settings.tools)
         answer.text = reply.text
-        if reply.tool is not None:
-            answer.call = FunctionCall(self._new_id(), reply.tool, reply.arguments)
+        answer.calls = tuple(FunctionCall(self._new_id(), self._new_id(), *call) for call in reply.calls)
         if reply.text:
             self._ask(Speak(answer.response_id, reply.text, form))
         else:
-            answer.plan("", b"", answer.call, now=now)
+            answer.plan("", b"", answer.calls, now=now)
 
     def spoken(self, ticket: str, speech: bytes, now: float) -> None:
         """The voice has made the sound that was asked for; too late is no matter."""
         answer = self.active
         if answer is not None and answer.response_id == ticket and not answer.planned:
-            answer.plan(answer.text, speech, answer.call, now=now)
+            answer.plan(answer.text, speech, answer.calls, now=now)
             self.stream(now)
 
     def stream(self, now: float) -> None:
@@ -138,12 +137,12 @@ class Responder:
         if answer.begun:
             self._conversation.add(item)
             self.playout_end = max(self.playout_end, answer.started_at or now) + answer.sent_s
-        if status == "completed" and answer.call is not None:
-            self._conversation.calls[answer.call.call_id] = answer.call.name
-            self._conversation.add(answer.call_item(answer.call, done=True))
+        for call in answer.calls if status == "completed" else ():
+            self._conversation.calls[call.call_id] = call.name
+            self._conversation.add(call.item(done=True))
         self._dead_deltas(answer.response_id, answer.format)
         detection = self.settings.turn_detection
-        if detection is not None and detection.idle_timeout_ms is not None and answer.call is None:
+        if detection is not None and detection.idle_timeout_ms is not None and not answer.calls:
             self.idle_at = max(now, self.playout_end) + detection.idle_timeout_ms / 1000
         if not answer.interruptible:
             self._unbreakable_until = self.playout_end

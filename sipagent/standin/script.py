@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 
 from sipagent.errors import ConfigError
@@ -32,9 +33,8 @@ class Reply:
     """What an answer says and calls."""
 
     text: str
-    tool: str | None = None
-    arguments: str = "{}"
-    """JSON text for the tool."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """Tools to call in this response: name and JSON text of the arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,16 @@ class Tool:
     """A function the script calls, and how it speaks of the outcome."""
 
     name: str
-    arguments: Mapping[str, object]
-    """Sent as JSON; `{transcript}` in a string becomes the caller's words."""
+    arguments: Mapping[str, object] | str
+    """Sent as JSON; `{transcript}` in a string becomes the caller's words. A text is sent as it is, JSON or not."""
     done: str
     """Said after the output; `{key}` becomes that key of the output's JSON object."""
     failed: str
     """Said when the output tells of an error."""
     missing: str
     """Said instead of the reply when the client did not declare the tool."""
+    invented: bool = False
+    """Called all the same when the client did not declare it, as models do now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Intent:
     name: str
     phrases: tuple[str, ...]
     reply: str
-    tool: Tool | None = None
+    tools: tuple[Tool, ...] = ()
+    """All are called in one response."""
 
 
 @dataclass(frozen=True)
@@ -98,30 +101,35 @@ class Script:
         if last is None:
             return Reply(self.greeting)
         if last["type"] == "function_call_output":
-            return self._after_tool(conversation.calls.get(str(last["call_id"]), ""), str(last["output"]))
+            return self._after_tools(conversation)
         if last.get("role") != "user":
             return Reply(self.nudge)
         text = item_text(last)
         intent = self.intent(text)
         if intent is None:
             return Reply(self.fallback)
-        if intent.tool is None:
-            return Reply(intent.reply)
-        if intent.tool.name not in tools:
-            return Reply(intent.tool.missing)
-        return Reply(intent.reply, intent.tool.name, _fill_arguments(intent.tool.arguments, text))
+        for tool in intent.tools:
+            if tool.name not in tools and not tool.invented:
+                return Reply(tool.missing)
+        return Reply(intent.reply, tuple((tool.name, _fill_arguments(tool.arguments, text)) for tool in intent.tools))
 
-    def _after_tool(self, name: str, output: str) -> Reply:
-        tool = next((i.tool for i in self.intents if i.tool is not None and i.tool.name == name), None)
+    def _after_tools(self, conversation: Conversation) -> Reply:
+        """Of all outputs that came last."""
+        outputs = list(takewhile(lambda item: item["type"] == "function_call_output", reversed(conversation.items)))
+        said = (self._after(conversation.calls.get(str(one["call_id"]), ""), str(one["output"])) for one in outputs)
+        return Reply(" ".join(text for text in reversed(list(said)) if text) or self.nudge)
+
+    def _after(self, name: str, output: str) -> str:
+        tool = next((tool for intent in self.intents for tool in intent.tools if tool.name == name), None)
         if tool is None:
-            return Reply(self.nudge)
+            return ""
         try:
             body = json.loads(output)
         except ValueError:
             body = {}
         values = body if isinstance(body, dict) else {}
         bad = values.get("error") or values.get("ok") is False or values.get("success") is False
-        return Reply(_fill(tool.failed if bad else tool.done, values))
+        return _fill(tool.failed if bad else tool.done, values)
 
 
 def _fill(template: str, values: Mapping[str, object]) -> str:
@@ -129,7 +137,10 @@ def _fill(template: str, values: Mapping[str, object]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: str(values.get(match[1], "unknown"))[:200], template)
 
 
-def _fill_arguments(template: Mapping[str, object], transcript: str) -> str:
+def _fill_arguments(template: Mapping[str, object] | str, transcript: str) -> str:
+    if isinstance(template, str):
+        return template
+
     def fill(value: object) -> object:
         return _fill(value, {"transcript": transcript}) if isinstance(value, str) else value
 
@@ -181,21 +192,24 @@ def _intent(table: _Table) -> Intent:
     for phrase in phrases:
         if not _PHRASE.fullmatch(phrase):
             raise ConfigError(f"{table.where('phrases')}: {phrase!r} must be lower-case words and spaces only")
-    body = table.table("tool")
-    tool = None
-    if body is not None:
-        tool = Tool(
-            name=body.line("name"),
-            arguments=body.mapping("arguments"),
-            done=body.line("done"),
-            failed=body.line("failed"),
-            missing=body.line("missing"),
-        )
-        body.no_more()
+    tools = tuple(_tool(body) for body in table.one_or_more("tool"))
     # A tool may be called without a word; an intent without either would be silence.
-    reply = table.line("reply", empty=tool is not None)
+    reply = table.line("reply", empty=bool(tools))
     table.no_more()
-    return Intent(name, phrases, reply, tool)
+    return Intent(name, phrases, reply, tools)
+
+
+def _tool(body: _Table) -> Tool:
+    tool = Tool(
+        name=body.line("name"),
+        arguments=body.arguments("arguments"),
+        done=body.line("done"),
+        failed=body.line("failed"),
+        missing=body.line("missing"),
+        invented=body.flag("invented"),
+    )
+    body.no_more()
+    return tool
 
 
 class _Table:
@@ -222,19 +236,29 @@ class _Table:
             raise ConfigError(f"{self.where(key)}: a list of one or more texts is needed")
         return tuple(value)
 
-    def mapping(self, key: str) -> Mapping[str, object]:
+    def flag(self, key: str) -> bool:
+        value = self._left.pop(key, False)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{self.where(key)}: true or false is needed")
+        return value
+
+    def arguments(self, key: str) -> Mapping[str, object] | str:
         value = self._left.pop(key, {})
+        if isinstance(value, str):
+            return value
         if not isinstance(value, dict):
-            raise ConfigError(f"{self.where(key)}: a table is needed")
+            raise ConfigError(f"{self.where(key)}: a table is needed, or a text that is sent as it is")
         try:
             json.dumps(value)
         except TypeError as error:
             raise ConfigError(f"{self.where(key)}: {error}; use texts, numbers and booleans") from error
         return value
 
-    def table(self, key: str) -> _Table | None:
+    def one_or_more(self, key: str) -> list[_Table]:
+        if isinstance(self._left.get(key), list):
+            return self.tables(key)
         value = self._left.pop(key, None)
-        return None if value is None else _Table(value, self._file, f"{self._path}{key}.")
+        return [] if value is None else [_Table(value, self._file, f"{self._path}{key}.")]
 
     def tables(self, key: str) -> list[_Table]:
         value = self._left.pop(key, None)

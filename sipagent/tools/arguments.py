@@ -29,11 +29,9 @@ def read(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(value, dict):
         return {}, "the arguments must be a JSON object"
     found = []
-    for error in sorted(
-        _validator(json.dumps(schema)).iter_errors(value), key=lambda error: list(map(str, error.path))
-    ):
-        place = ".".join(str(key) for key in error.path)
-        found.append(f"{place + ': ' if place else ''}{error.message[:_SHOWN_CHARS]}")
+    for wrong in _validator(json.dumps(schema)).iter_errors(value):
+        place = ".".join(str(key) for key in wrong.path)
+        found.append(f"{place + ': ' if place else ''}{wrong.message[:_SHOWN_CHARS]}")
     if found:
         return {}, f"the arguments do not fit: {'; '.join(found[:MAX_TOLD])}"
     return value, ""

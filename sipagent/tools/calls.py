@@ -47,6 +47,7 @@ class Function:
     filler: str = ""
     filler_after_s: float = 0.7
     hold_sound: bool = False
+    timeout_s: float | None = None
 
     def wire(self) -> dict[str, Any]:
         """The entry of `session.tools`."""
@@ -153,7 +154,7 @@ class ToolCalls:
         self._paused_at, self._owed, self._asked = None, False, False
 
     def response_done(self, response_id: str, status: str, now: float) -> None:
-        """An answer is closed: its calls begin. Those of one that was cut short are not what the model wants any more."""
+        """An answer is closed: its calls begin. Those of one that was cut short are not wanted any more."""
         if response_id in {"", self._response}:
             self._response = ""
         announced, self._announced = self._announced, []

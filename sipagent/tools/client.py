@@ -104,7 +104,8 @@ class Toolbox:
         self._send(messages.Call(request_id, generation, facts[0], function, arguments, facts[1]))
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
-                return await answer
+                returned: messages.Returned = await answer
+                return returned
         except TimeoutError:
             self._send(messages.Cancel(request_id))
             log.error("toolbox_stuck", tool=function)

@@ -225,10 +225,14 @@ class RealtimeSession:
         """Ask for an answer that the server does not think of itself."""
         self._outbox.append(wire.response_create())
 
-    def answer_function_calls(self, outputs: Mapping[str, str]) -> None:
-        """Results by `call_id`, then the one `response.create` that lets the model go on (section 4)."""
+    def answer_function_calls(self, outputs: Mapping[str, str], *, respond: bool = True) -> None:
+        """Results by `call_id`, then the one `response.create` that lets the model go on (section 4).
+
+        `respond` False where the server makes a response by itself, of what the caller says just now.
+        """
         self._outbox += [wire.function_call_output(call_id, output) for call_id, output in outputs.items()]
-        self._outbox.append(wire.response_create())
+        if respond:
+            self._outbox.append(wire.response_create())
 
     def take_outbox(self) -> list[bytes]:
         """Messages to send now, in order; the caller must send them all."""

@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from sipagent.ari import client as ari_client
+from sipagent.ari import events
 from sipagent.ari.client import AriClient
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
 StartClient = Callable[[Answer], Awaitable[AriClient]]
@@ -82,3 +83,17 @@ async def test_a_build_from_git_is_taken_on_trust_and_garbage_is_counted(connect
     client = await connected_to(answer)
     await until(lambda: client.connected, "the connection")
     assert client.counts["unread:garbage"] == 1
+
+
+async def test_who_came_back_while_the_socket_was_away_is_told(connected_to: StartClient) -> None:
+    """Asterisk repeats no StasisStart; a caller back from a queue would wait for a worker that waits for them."""
+    channel = {
+        "id": "caller",
+        "dialplan": {"context": "sipagent-back", "app_name": "Stasis", "app_data": "sipagent-1,back,TIMEOUT"},
+    }
+    answers = {"asterisk/info": {"system": {"version": "22.5.0"}}, "channels": [channel], "bridges": []}
+    client = await connected_to(lambda request: answers[request["uri"]])  # type: ignore[return-value]
+    with client.listen("caller") as happenings:
+        back = await asyncio.wait_for(happenings.next(), PATIENCE_S)
+    assert isinstance(back, events.StasisStart)
+    assert back.args == ["back", "TIMEOUT"]

@@ -418,6 +418,44 @@ async def test_a_menu_understands_words(company: Callable[..., Awaitable[Rig]], 
     await node.nothing_left()
 
 
+async def test_a_menu_listens_in_the_language_that_was_chosen(
+    company: Callable[..., Awaitable[Rig]], root: Root, tmp_path: Path
+) -> None:
+    """What is understood is up to the model; it is told the language, and the question as the caller hears it."""
+    script = tmp_path / "script.toml"
+    script.write_text(SCRIPT)
+    menus = {**MENUS["menus"], "main": {**MENUS["menus"]["main"], "words": {"1": "sales"}, "timeout_s": 5}}
+    node = await company(standin=StandinConfig(script=script), menus=menus)
+    pcm, rate_hz = await Flite(root.command("flite"), "kal16").synthesize("I want to buy a bicycle")
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await until(lambda: len(node.of(model.SessionOpened)) == 1, "the listener")
+        await phone.press("9")
+        await hears(phone, node, "Eins Verkauf, zwei Konto.", "de")
+        await until(lambda: len(node.of(model.SessionOpened)) == 2, "a listener who speaks German")
+        told = node.standin.sessions[-1].settings.instructions
+        assert 'asked: "Eins Verkauf, zwei Konto."' in told
+        assert 'the language "de"' in told
+        await phone.say_pcm(pcm, rate_hz)
+        await hears(phone, node, "Sales. One for bicycles.")
+    assert steps(node) == ["menu:main", "menu:main", "menu:sales"]
+    await node.nothing_left()
+
+
+async def test_a_listener_that_dies_leaves_the_keys_and_the_clock(company: Callable[..., Awaitable[Rig]]) -> None:
+    menus = {**MENUS["menus"], "main": {**MENUS["menus"]["main"], "words": {"1": "sales"}}}
+    node = await company(standin=StandinConfig(faults=parse_faults(["drop@1"])), menus=menus)
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await until(lambda: bool(node.of(model.SessionOpened)), "the listener")
+        await until(lambda: not node.standin.live, "the listener to be gone")
+        await hears(phone, node, "Nothing heard.")
+        await phone.press("1")
+        await hears(phone, node, "Sales. One for bicycles.")
+    await node.ended()
+    await node.nothing_left()
+
+
 async def test_a_menu_whose_listener_is_away_still_has_its_keys(company: Callable[..., Awaitable[Rig]]) -> None:
     menus = {**MENUS["menus"], "main": {**MENUS["menus"]["main"], "words": {"1": "sales"}}}
     node = await company(standin=StandinConfig(faults=parse_faults(["refuse=429"])), menus=menus)

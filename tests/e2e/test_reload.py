@@ -89,6 +89,26 @@ async def test_reload_when_nothing_runs(tmp_path: Path) -> None:
     assert "is `sipagent run` running?" in told
 
 
+async def test_a_list_that_cannot_be_read_is_found_by_check_and_by_the_start(tmp_path: Path) -> None:
+    """By a worker it would be found too late: a reload has told the switch by then."""
+    file = tmp_path / "sipagent.toml"
+    file.write_text(BEFORE + '[[routes]]\nfrom_file = "vip.txt"\ngo = "hangup"\n')
+    (tmp_path / "vip.txt").write_text("+44*\n4 4\n")
+    env = environment(tmp_path / "run")
+    for command in (("check", str(file)), ("run", "--standin", "--config", str(file))):
+        code, told = await output_of(env, *command)
+        assert code == 1
+        assert f"{tmp_path}/vip.txt:2: '4 4' is no number" in told
+
+
+async def test_a_header_of_route_test_may_be_written_as_one_likes(tmp_path: Path) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(BEFORE + '[[routes]]\nheaders = { "X-Dept" = "^sales$" }\ngo = "hangup"\n')
+    arguments = ("route-test", "--config", str(file), "--to", "7", "--header", "x-dept: sales")
+    code, told = await output_of(environment(tmp_path / "run"), *arguments)
+    assert (code, told.splitlines()[-1]) == (0, "--> number 2: goes to hangup")
+
+
 async def test_route_test_says_which_and_why(tmp_path: Path) -> None:
     file = tmp_path / "sipagent.toml"
     file.write_text(AFTER)

@@ -40,6 +40,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(extra=1), r"intent\[1\].extra"),
         (changed(tool={**TOOL, "done": ""}), r"intent\[1\].tool.done"),
         (changed(tool={**TOOL, "wrong": ""}), r"intent\[1\].tool.wrong"),
+        (changed(tool=[TOOL, {**TOOL, "wrong": ""}]), r"intent\[1\].tool\[2\].wrong"),
         (changed(tool={**TOOL, "arguments": 4}), r"intent\[1\].tool.arguments"),
         ({**GOOD, "intent": GOOD["intent"] * 2}, "two intents"),
     ],
@@ -150,7 +151,7 @@ def test_output_before_response_done_is_refused() -> None:
     talk = Talk()
     talk.type_in("transfer me please")
     talk.send("response.create")
-    call = talk.session._responder.active.call  # type: ignore[union-attr]
+    (call,) = talk.session._responder.active.calls  # type: ignore[union-attr]
     assert call is not None
     item = {"type": "function_call_output", "call_id": call.call_id, "output": "{}"}
     talk.send("conversation.item.create", item=item)

@@ -15,6 +15,8 @@ def target_of(destination: Destination, settings: Settings) -> ToDial:
     """Whom a ``dial:`` destination means; KeyError when there is no such table."""
     number, at, trunk = destination.name.rpartition("@")
     if at:
+        if not number:  # {digits}, and there were none
+            raise KeyError(destination.name)
         return ToDial(number, trunk, settings.call.dial_within_s)
     dial = settings.dials[destination.name]
     return ToDial(dial.number, dial.trunk, dial.timeout_s)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from sipagent import patterns
 from sipagent.config import Settings
-from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Text
 from sipagent.flow.machine import Flow, Step
 
@@ -64,19 +63,12 @@ class MenuStep(Step):
 
     def _choose(self, flow: Flow) -> None:
         digits, self._digits = self._digits, ""
-        chosen = self._destination(digits)
+        chosen = patterns.chosen(self._menu.keys, digits)
         if chosen is None:
             self._again(flow, self._menu.invalid)
         else:
             flow.variables["digits"] = digits
             flow.go(chosen)
-
-    def _destination(self, digits: str) -> Destination | None:
-        keys = self._menu.keys
-        if digits in keys:  # a key means itself before it is part of a pattern; "*" is the star key here
-            return keys[digits]
-        fitting = (to for key, to in keys.items() if len(key) > 1 and patterns.matches(key, digits))
-        return next(fitting, None)
 
     def _again(self, flow: Flow, why: Text) -> None:
         self._failed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sipagent import patterns
 from sipagent.config import Settings
 from sipagent.flow.machine import Flow, Step, ToQueue
 from sipagent.model import CallOutcome, Reason
@@ -26,8 +27,8 @@ class QueueStep(Step):
         """Served, out by a key, or nobody came."""
         if result == SERVED:
             flow.end(CallOutcome(Reason.COMPLETED, f"served by queue {self._name}"))
-        elif result in self._queue.keys:
+        elif (onward := patterns.chosen(self._queue.keys, result)) is not None:
             flow.variables["digits"] = result
-            flow.go(self._queue.keys[result])
+            flow.go(onward)
         else:
             flow.go(self._queue.then)

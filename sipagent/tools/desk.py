@@ -1,0 +1,229 @@
+"""Where a conversation's tools are run: the driver of `calls`, with its tasks and its one timer.
+
+It is told what happens on the model's socket and at the caller's ear, does what the core says, and is closed with
+the conversation: nothing that was begun is left, in the worker or in the toolbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_never
+
+import structlog
+
+from sipagent import model
+from sipagent.config import Agent
+from sipagent.tools import calls
+from sipagent.tools.calls import Function, ToolCalls, error_output
+from sipagent.tools.toolset import Toolset
+from sipagent.xai.events import FunctionCall
+
+log = structlog.get_logger()
+
+Emit = Callable[..., None]
+MAX_SHOWN_CHARS = 2000
+"""Of arguments and results, where the operator has them shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function of the call's own that the model may call, run by the worker itself."""
+
+    description: str
+    parameters: Mapping[str, Any]
+    """JSON schema of its arguments; the handler gets none that do not fit."""
+    handler: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    filler: str = ""
+    """As of any tool; empty for those that let the caller hear something themselves."""
+    timeout_s: float | None = None
+
+    def function(self, name: str) -> Function:
+        """For the model."""
+        return Function(name, self.description, self.parameters, filler=self.filler, timeout_s=self.timeout_s)
+
+
+class Voice(Protocol):
+    """What the desk needs of the talk it serves."""
+
+    def send_results(self, outputs: Mapping[str, str], *, respond: bool) -> None:
+        """To the model."""
+
+    def ask_for_answer(self) -> None:
+        """The model is to speak."""
+
+    def fill(self, sound: str) -> None:
+        """The caller hears a filler's text, or `calls.HOLD`."""
+
+    def hush(self) -> None:
+        """The filler ends at once."""
+
+    def waiting(self, *, waits: bool) -> None:
+        """The caller waits for a tool, or does not any more."""
+
+    @property
+    def talking(self) -> bool:
+        """Something is being played."""
+
+
+class Desk:
+    """One conversation's tools. Its methods are happenings and return at once; `aclose` at the end."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        toolset: Toolset,
+        voice: Voice,
+        emit: Emit,
+        *,
+        builtin: Mapping[str, Builtin],
+        variables: Mapping[str, str],
+        show: bool,
+    ) -> None:
+        """`variables` of the call for templates; `show`: arguments and results may stand in events."""
+        self._toolset, self._builtin, self._emit = toolset, builtin, emit
+        self._variables, self._show = variables, show
+        self._voice: Voice | None = voice
+        self._call_id = str(structlog.contextvars.get_contextvars().get("call_id", ""))
+        self._elsewhere = toolset.elsewhere(agent.tools)
+        own = {name: one.function(name) for name, one in builtin.items()}
+        self._core = ToolCalls(toolset.functions(agent.tools) | own, server_tools=bool(self._elsewhere))
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits = False
+
+    def wire(self) -> tuple[Mapping[str, Any], ...]:
+        """`session.tools`."""
+        return (*(function.wire() for function in self._core.functions.values()), *self._elsewhere)
+
+    @property
+    def busy(self) -> bool:
+        """The caller waits for a tool."""
+        return self._core.busy
+
+    # --- happenings
+
+    def called(self, call: FunctionCall) -> None:
+        """The model announced a call."""
+        self._core.called(call)
+
+    def response_created(self, response_id: str) -> None:
+        """The model begins an answer."""
+        self._core.response_created(response_id, self._loop.time())
+        self._act()
+
+    def response_done(self, response_id: str, status: str) -> None:
+        """An answer is whole, or cut short."""
+        self._core.response_done(response_id, status, self._loop.time())
+        self._act()
+
+    def caller(self, *, speaks: bool) -> None:
+        """The model hears the caller speak, or pause."""
+        self._core.caller(speaks=speaks, now=self._loop.time())
+        self._act()
+
+    def agent(self, *, speaks: bool) -> None:
+        """Something is heard by the caller, or all of it has been."""
+        self._core.agent(speaks=speaks, now=self._loop.time())
+        self._act()
+
+    def audio(self) -> None:
+        """The model's audio comes in: called for each piece of it."""
+        if self._core.filling:
+            self._core.audio()
+            self._act()
+
+    async def aclose(self) -> None:
+        """Whatever runs is cancelled and gone; twice is fine."""
+        self._voice = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._builtin = {}  # its handlers know the call, and the call knows us
+
+    # --- what follows from them
+
+    def _act(self) -> None:
+        voice = self._voice
+        while voice is not None and (action := self._core.poll()) is not None:
+            match action:
+                case calls.Run():
+                    task = asyncio.create_task(self._run(action), name=f"call-tool-{action.function}")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                case calls.Refused():
+                    log.warning("tool_refused", name=action.function, **self._shown("result", action.why))
+                    self._returned(action.function, error_output(action.why), ok=False, duration_ms=0.0, size=0)
+                case calls.Answer():
+                    voice.send_results(action.outputs, respond=action.respond)
+                case calls.Respond():
+                    voice.ask_for_answer()
+                case calls.Fill():
+                    voice.fill(action.sound)
+                case calls.Hush():
+                    voice.hush()
+                case _:
+                    assert_never(action)
+        if voice is None:
+            return
+        if self._waits != self.busy:
+            self._waits = self.busy
+            voice.waiting(waits=self._waits)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (deadline := self._core.deadline) is not None:
+            self._timer = self._loop.call_at(deadline, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if self._voice is not None and self._voice.talking:
+            # Queued, but no voiced frame of it has left yet: nobody waits in silence.
+            self._core.agent(speaks=True, now=now)
+        self._core.handle_timer(now)
+        self._act()
+
+    async def _run(self, action: calls.Run) -> None:
+        function = self._core.functions[action.function]
+        shown = self._shown("arguments", json.dumps(action.arguments, ensure_ascii=False))
+        self._emit(model.ToolCalled, name=function.name, **shown)
+        started = self._loop.time()
+        size = 0
+        if own := self._builtin.get(function.name):
+            output, ok = await self._run_own(own, action)
+        else:
+            returned = await self._toolset.run(function, action.arguments, self._call_id, self._variables)
+            output, ok = (error_output(returned.error), False) if returned.error else (returned.output, True)
+            size = returned.bytes
+        duration_ms = round((self._loop.time() - started) * 1000, 1)
+        self._returned(function.name, output, ok=ok, duration_ms=duration_ms, size=size or len(output))
+        self._core.returned(action.call_id, output, self._loop.time())
+        self._act()
+
+    async def _run_own(self, own: Builtin, action: calls.Run) -> tuple[str, bool]:
+        try:
+            async with asyncio.timeout(own.timeout_s):
+                result = await own.handler(action.arguments)
+        except TimeoutError:
+            return error_output("no answer in time"), False
+        except Exception:
+            # The talk goes on, whatever it was; the model says so and offers something else.
+            log.exception("builtin_failed", name=action.function)
+            return error_output("that did not work"), False
+        return json.dumps(result, ensure_ascii=False), "error" not in result
+
+    def _returned(self, name: str, output: str, *, ok: bool, duration_ms: float, size: int) -> None:
+        shown = self._shown("result", output)
+        self._emit(model.ToolReturned, name=name, ok=ok, duration_ms=duration_ms, bytes=size, **shown)
+
+    def _shown(self, key: str, text: str) -> dict[str, str]:
+        return {key: text[:MAX_SHOWN_CHARS]} if self._show else {}
