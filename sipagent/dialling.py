@@ -13,6 +13,7 @@ from phonenumbers import PhoneNumberType
 
 from sipagent import patterns
 from sipagent.config.transfers import DialPolicy
+from sipagent.numbers import MAX_EXTENSION
 
 DAY_S = 24 * 3600.0
 _COSTLY = {PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST}
@@ -30,6 +31,10 @@ class DialGuard:
         self._starts: deque[float] = deque()
         self._talked: deque[tuple[float, float]] = deque()
         self._by_caller: deque[tuple[float, str]] = deque()
+
+    def follow(self, policy: DialPolicy) -> None:
+        """A reload: what has been dialled and talked counts on, also for the calls that are up."""
+        self._policy = policy
 
     def refusal(self, number: str, caller: str, now: float) -> str:
         """Why this must not be dialled; empty when it may. `number` is +E.164, or an extension as it is."""
@@ -51,11 +56,12 @@ class DialGuard:
         policy = self._policy
         if any(patterns.matches(pattern, number) for pattern in policy.deny):
             return "denied by dial_policy.deny"
-        if number.startswith("+"):
-            if policy.allow and not any(patterns.matches(pattern, number) for pattern in policy.allow):
-                return "not in dial_policy.allow"
-            if not policy.premium and costly(number):
-                return "a premium, shared-cost or satellite number (dial_policy.premium)"
+        # What is too long for an extension leads outside as well, also where no plan knows it (a trunk without region).
+        outside = number.startswith("+") or len(number) > MAX_EXTENSION
+        if outside and policy.allow and not any(patterns.matches(pattern, number) for pattern in policy.allow):
+            return "not in dial_policy.allow"
+        if number.startswith("+") and not policy.premium and costly(number):
+            return "a premium, shared-cost or satellite number (dial_policy.premium)"
         return ""
 
     def _caps(self, caller: str, now: float) -> str:

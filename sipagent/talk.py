@@ -18,6 +18,7 @@ import structlog
 from sipagent import model
 from sipagent.audio import PTIME_MS
 from sipagent.config import Agent
+from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.model import CallOutcome, Reason, Role
@@ -271,7 +272,10 @@ class Talk:
             self._media.play(PROMPT + HOLD, looped("hold", self._room.law))
             self._media.play_end(PROMPT + HOLD)
         else:
-            self._room.play([Phrase(sound, self._apology.language)])
+            try:
+                self._room.play([Phrase(sound, self._apology.language)])
+            except ConfigError as error:  # a text that nobody had rendered: silence is no reason to lose the call
+                log.error("filler_missing", error=str(error))
 
     def hush(self) -> None:
         """The answer begins."""

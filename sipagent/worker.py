@@ -139,6 +139,7 @@ class Worker:
             # Reading takes tens of milliseconds, which the loop has not got.
             policy = await self._with_tools(await asyncio.to_thread(_policy, self._load))
             self.house = replace(self.house, policy=policy)
+            self.house.guard.follow(policy.settings.dial_policy)
             log.info("reloaded")
         except ConfigError as problem:
             error = str(problem)

@@ -70,3 +70,20 @@ def test_workers_share_the_caps() -> None:
     for leg in "ab":
         quarter.started(leg, "", 0)
     assert "at_once" in quarter.refusal("401", "", 61)
+
+
+def test_what_no_plan_knows_is_no_way_round_the_list() -> None:
+    """A trunk without a region cannot tell what 0900... is; an extension of the PBX stays one."""
+    guard = DialGuard(DialPolicy(allow=("+44*",)))
+    assert guard.refusal("0900123456", "", 0) == "not in dial_policy.allow"
+    assert guard.refusal("417", "", 0) == ""
+    assert DialGuard(DialPolicy(allow=("+44*", "0800*"))).refusal("0800123456", "", 0) == ""
+
+
+def test_a_reload_changes_the_rules_and_forgets_no_call() -> None:
+    guard = DialGuard(DialPolicy(at_once=2))
+    guard.started("a", "", 0)
+    guard.follow(DialPolicy(at_once=1))
+    assert "at once" in guard.refusal("417", "", 0)
+    guard.ended("a", 1)
+    assert guard.refusal("417", "", 1) == ""

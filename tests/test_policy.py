@@ -85,7 +85,7 @@ def told(tmp_path: Path, text: str) -> str:
             "nothing is written in the language 'fr'; there is en",
         ),
         (
-            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "_4X" = "hangup" }\nwords = { "_4X" = "x" }\n',
+            '[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\nkeys = { "_4X" = "back" }\nwords = { "_4X" = "x" }\n',
             "menus.m.words._4X: a pattern has no word",
         ),
         (

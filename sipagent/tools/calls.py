@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sipagent.tools import arguments
@@ -104,6 +104,14 @@ class Hush:
 Action = Run | Refused | Answer | Respond | Fill | Hush
 
 
+@dataclass(slots=True)
+class _Batch:
+    """The calls of one response: their results go together."""
+
+    running: dict[str, Function] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
+
+
 class ToolCalls:
     """One conversation's. All times are monotonic seconds."""
 
@@ -113,8 +121,7 @@ class ToolCalls:
         self._actions: deque[Action] = deque()
         self._seen: deque[str] = deque(maxlen=KEPT)
         self._announced: list[FunctionCall] = []
-        self._running: dict[str, Function] = {}
-        self._results: dict[str, str] = {}
+        self._batches: list[_Batch] = []
         self._response = ""
         self._response_at = 0.0
         self._caller_speaks = False
@@ -129,7 +136,7 @@ class ToolCalls:
     @property
     def busy(self) -> bool:
         """The caller waits for us: a tool runs, or its result has not been answered yet."""
-        return bool(self._running or self._results)
+        return bool(self._batches)
 
     @property
     def filling(self) -> bool:
@@ -158,58 +165,71 @@ class ToolCalls:
         if response_id in {"", self._response}:
             self._response = ""
         announced, self._announced = self._announced, []
+        batch = _Batch()
         for call in announced:
             if status in {"", "completed"}:
-                self._begin(call, now)
+                self._begin(call, batch, now)
             else:
-                self._refuse(call, "not carried out: the caller spoke")
+                self._refuse(call, batch, "not carried out: the caller spoke")
+        if batch.running or batch.results:
+            self._batches.append(batch)
         if self._asked and not self._response:
             self._asked = False  # ours was refused, since this response was active: once more
             self._actions.append(Respond())
         self._settle(now)
 
-    def _begin(self, call: FunctionCall, now: float) -> None:
+    def _begin(self, call: FunctionCall, batch: _Batch, now: float) -> None:
         function = self.functions.get(call.name)
         if function is None:
             if not self._server_tools:
-                self._refuse(call, f"there is no function {call.name[:64]!r}; there is {', '.join(self.functions)}")
+                known = ", ".join(self.functions) or "none"
+                self._refuse(call, batch, f"there is no function {call.name[:64]!r}; there is {known}")
             return
         given, wrong = arguments.read(call.arguments, function.parameters)
         if wrong:
-            self._refuse(call, wrong)
+            self._refuse(call, batch, wrong)
             return
-        if not self.busy:
+        if not self._running():
             self._filled.clear()
-        self._running[call.call_id] = function
+        batch.running[call.call_id] = function
         if not self._agent_speaks and not self._caller_speaks:
             self._silent_since = now
         self._actions.append(Run(call.call_id, function.name, given))
 
-    def _refuse(self, call: FunctionCall, why: str) -> None:
-        self._results[call.call_id] = error_output(why)
+    def _refuse(self, call: FunctionCall, batch: _Batch, why: str) -> None:
+        batch.results[call.call_id] = error_output(why)
         self._actions.append(Refused(call.name[:64], why))
 
     # --- from the tools
 
     def returned(self, call_id: str, output: str, now: float) -> None:
         """A tool has ended; `output` is for the model."""
-        if self._running.pop(call_id, None) is not None:
-            self._results[call_id] = output
-            self._settle(now)
+        for batch in self._batches:
+            if batch.running.pop(call_id, None) is not None:
+                batch.results[call_id] = output
+        self._settle(now)
 
     def _settle(self, now: float) -> None:
-        """Send results if all are there and the moment is right."""
-        if self._running or not self._results:
+        """Send the results of what is done, if the moment is right."""
+        done = self._done()
+        if not done:
             return
         if self._response and now < self._response_at + STUCK_S:
             return
         if self._paused_at is not None and now < self._paused_at + OWED_S:
             return
         self._response, self._paused_at = "", None
-        outputs, self._results = self._results, {}
+        outputs = {call_id: output for batch in done for call_id, output in batch.results.items()}
+        self._batches = [batch for batch in self._batches if batch not in done]
         self._owed = self._caller_speaks
         self._asked = not self._caller_speaks
         self._actions.append(Answer(outputs, respond=self._asked))
+
+    def _done(self) -> list[_Batch]:
+        return [batch for batch in self._batches if not batch.running]
+
+    def _running(self) -> list[Function]:
+        return [function for batch in self._batches for function in batch.running.values()]
 
     # --- who speaks
 
@@ -238,7 +258,7 @@ class ToolCalls:
     def deadline(self) -> float | None:
         """When `handle_timer` is due."""
         due = [at for at in (self._fill_at(),) if at is not None]
-        waiting = bool(self._results) and not self._running
+        waiting = bool(self._done())
         if waiting and self._response:
             due.append(self._response_at + STUCK_S)
         elif (waiting or self._owed) and self._paused_at is not None:
@@ -261,14 +281,15 @@ class ToolCalls:
     def _fill_at(self) -> float | None:
         if self._silent_since is None or not self._next_filler():
             return None
-        return self._silent_since + min(function.filler_after_s for function in self._running.values())
+        return self._silent_since + min(function.filler_after_s for function in self._running())
 
     def _next_filler(self) -> str:
         """The first tool's words, once in a wait; then the soft sound."""
-        for function in self._running.values():
+        running = self._running()
+        for function in running:
             if function.filler and (function.filler == HOLD or function.filler not in self._filled):
                 return function.filler
-        return HOLD if any(function.hold_sound for function in self._running.values()) else ""
+        return HOLD if any(function.hold_sound for function in running) else ""
 
 
 def error_output(why: str) -> str:

@@ -36,6 +36,9 @@ async def test_a_call_grows_and_ends() -> None:
         model.BargeIn(call_id="c", at=7, item_id="j", played_ms=100, dropped_ms=900),
         model.NoInputStep(call_id="c", at=7, step=1),
         model.RealtimeTrouble(call_id="c", at=7, what="w", detail="d"),
+        model.ToolCalled(call_id="c", at=7, name="a"),
+        model.ToolReturned(call_id="c", at=7, name="a", ok=False, duration_ms=1, bytes=9),
+        model.ToolCalled(call_id="c", at=8, name="b"),
     ]
     for event in events:
         live.take(event)
@@ -47,6 +50,7 @@ async def test_a_call_grows_and_ends() -> None:
         1,
         640.0,
     )
+    assert (call.tool, call.tool_calls, call.tool_errors) == ("b", 1, 1)
     assert [said.text for said in call.transcript.values()] == ["hello"]
     live.take(ended("c"))
     assert live.calls == {}

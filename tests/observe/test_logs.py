@@ -56,6 +56,14 @@ def test_they_are_shown_when_allowed() -> None:
     assert said["text"] == "my card is 4111"
 
 
+def test_a_tool_is_told_by_name_and_length_alone() -> None:
+    called = model.ToolCalled(call_id="c", at=0, name="order_status")
+    returned = model.ToolReturned(call_id="c", at=0, name="order_status", ok=True, duration_ms=12.5, bytes=40)
+    first, second = lines(LogSettings(format="json"), called, returned)
+    assert (first["event"], first["tool"], "arguments" in first) == ("tool_called", "order_status", False)
+    assert (second["ok"], second["duration_ms"], second["bytes"], "result" in second) == (True, 12.5, 40, False)
+
+
 def test_one_canonical_line_ends_a_call() -> None:
     [line] = lines(LogSettings(format="json"), ENDED)
     assert line["event"] == "call_ended"

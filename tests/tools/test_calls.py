@@ -138,6 +138,21 @@ def test_results_wait_for_an_active_response() -> None:
     assert actions(core) == [Answer({"c1": "sent"}, respond=True)]
 
 
+def test_a_second_response_does_not_wait_for_the_calls_of_the_first() -> None:
+    core, _ = begun(call("c1"))
+    core.response_created("r2", 1.0)
+    core.called(call("c2", "weather", "{}"))
+    core.response_done("r2", "completed", 1.5)
+    actions(core)
+    core.returned("c2", "sun", 1.6)
+    assert actions(core) == [Answer({"c2": "sun"}, respond=True)]
+    assert core.busy
+    core.response_created("r3", 1.7)
+    core.response_done("r3", "completed", 2.0)
+    core.returned("c1", "sent", 5.0)
+    assert actions(core) == [Answer({"c1": "sent"}, respond=True)]
+
+
 def test_a_response_that_is_never_closed_does_not_hold_results_for_ever() -> None:
     core, _ = begun(call("c1"))
     core.response_created("r2", 0.1)
