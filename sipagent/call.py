@@ -313,6 +313,7 @@ class Call:
             self._emit,
             instructions=instructed(agent.instructions, settings.variables | self._flow.variables),
             builtin=control.builtins(),
+            variables=self._flow.variables,
         )
         control.serve(conversation)
         if self._story.answered_s is None:

@@ -13,6 +13,7 @@ from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
 from tests.e2e.town import Town, switches
+from tests.waiting import until
 
 __all__ = ["switches"]
 
@@ -53,3 +54,23 @@ async def test_an_extension_of_the_pbx_talks_with_an_agent(switches: Town, rig: 
     started = node.of(model.CallStarted)[0]
     assert (started.called, started.endpoint, started.codec) == ("401", "office", "ulaw")
     await node.nothing_left()
+
+
+async def test_a_call_is_handed_back_to_an_extension_of_the_pbx(switches: Town, rig: MakeRig) -> None:
+    """402 is ours; its call goes back to 210, over the same encrypted trunk, and both hear each other."""
+    tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})
+    node = await rig(
+        StandinConfig(mode=Mode.DETERMINISTIC),
+        asterisk=tls,
+        trunks=switches.trunks,
+        routes=[{"to": "402", "go": "dial:210@office"}],
+    )
+    said = pattern(Law.ULAW, 78, 0, SPEECH_MS * 8)
+    async with switches.phone(switches.pbx) as phone:
+        await phone.dial("402")
+        assert await phone.wait_answered()
+        await phone.say(said)
+        await until(lambda: said[1600:4800] in phone.media.received_payload(), "the echo of extension 210")
+    assert (await node.ended()).reason is Reason.CALLER_HANGUP
+    assert [step.step for step in node.of(model.StepEntered)] == ["dial:210@office"]
+    await node.nothing_left(standin_sees=False)
