@@ -37,6 +37,7 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
             context = "sipagent-messages" if elsewhere.listen else "sipagent-voicemail"
             return Place(context, "s", {"SIPAGENT_MAILBOX": elsewhere.mailbox})
         case ToDial():
+            trunk = settings.trunks.get(elsewhere.trunk)
             return Place(
                 "sipagent-dial",
                 "s",
@@ -44,6 +45,8 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
                     "SIPAGENT_DIAL": dial_string(elsewhere.number, elsewhere.trunk, settings),
                     "SIPAGENT_WAIT": f"{elsewhere.timeout_s:.0f}",
                     "SIPAGENT_SHOWN": shown_number(elsewhere.trunk, settings),
+                    "SIPAGENT_TRUNK": elsewhere.trunk if trunk else "",
+                    "SIPAGENT_CHANNELS": str(trunk.channels) if trunk else "",
                 },
             )
         case ToAgent():

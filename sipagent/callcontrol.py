@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from sipagent import away, model
+from sipagent.ari.objects import ChannelHandle
 from sipagent.config import Agent
 from sipagent.config.transfers import Transfer
 from sipagent.conversation import Builtin, Conversation
@@ -126,6 +127,8 @@ class CallControl:
         if refusal := guard.refusal(number, self._caller, now()):
             log.warning("dial_refused", why=refusal, target=name)
             return f"refused by the dial policy: {refusal}"
+        if await self._is_full(target):
+            return "all lines are busy"
         if transfer.how == "refer" and await self._refer(target):
             self._leave(model.CallOutcome(model.Reason.COMPLETED, f"transferred to {name} by REFER"))
             return ANSWERED
@@ -167,6 +170,14 @@ class CallControl:
         """Ask the caller's side to call there; a refused REFER comes back, and the caller with it."""
         place = away.refer_to(target, self._house.settings)
         return place is not None and await self._step_out(place) == "SUCCESS"
+
+    async def _is_full(self, target: ToDial) -> bool:
+        """Whether the trunk has as many calls as it may have; Asterisk counts them, in and out."""
+        trunk = self._house.settings.trunks.get(target.trunk)
+        if trunk is None:
+            return False
+        up = await ChannelHandle(self._house.ari, self._call_id).variable(f"GROUP_COUNT({target.trunk}@trunk)")
+        return up.isdigit() and int(up) >= trunk.channels
 
     def _e164(self, target: ToDial) -> str:
         trunk = self._house.settings.trunks.get(target.trunk)

@@ -261,3 +261,20 @@ async def test_a_refused_refer_becomes_a_second_leg(company: Company, root: Root
         await node.asterisk.cli("channel request hangup all")  # the caller's process has been killed
         await node.ended()
         await node.nothing_left()
+
+
+async def test_a_full_trunk_is_not_tried(company: Company, root: Root, tmp_path: Path) -> None:
+    """One call out fills it: the next one, of a route or of an agent, is told at once."""
+    async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
+        trunks = {"pbx": {"preset": "generic-ip", "hosts": [f"127.0.0.1:{port}"], "qualify": 0, "channels": 1}}
+        routes = [*places()["routes"], {"to": "400", "go": "dial:desk"}]
+        node = await company(standin=script(tmp_path, "desk"), **places() | {"trunks": trunks, "routes": routes})
+        async with node.phone() as first, node.phone() as second, node.phone() as third:
+            await first.dial("400")
+            assert await first.wait_answered()
+            await second.dial("400")
+            await hears(second, node, "Good bye.")
+            await asks_for_sales(third, root)
+            await until(lambda: result(node) == "all lines are busy", "the refusal")
+            assert not third.ended
+        await node.nothing_left()
