@@ -95,7 +95,7 @@ class Worker:
         """Take calls until cancelled; then end those that live and leave nothing behind."""
         try:
             self.house = replace(self.house, policy=await self._with_tools(self.house.policy))
-        except BaseException:
+        except BaseException:  # cancelled as well as failed: the toolbox is a process, and nobody else knows it yet
             await self.toolbox.aclose()
             self._timer.close()
             raise

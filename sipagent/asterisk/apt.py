@@ -187,8 +187,8 @@ class PrivateApt:
         ) as process:
             try:
                 lines = _read(process, timeout_s, progress)
-            except BaseException:
-                process.kill()  # Ctrl-C or time-out: partial files stay and are resumed
+            except BaseException:  # Ctrl-C as well as a time-out: partial files stay and are resumed
+                process.kill()
                 raise
         if process.returncode:
             words = [line for line in lines if line.startswith(_COMPLAINTS)] or lines[-5:]

@@ -215,8 +215,7 @@ class Desk:
                 result = await own.handler(action.arguments)
         except TimeoutError:
             return error_output("no answer in time"), False
-        except Exception:
-            # The talk goes on, whatever it was; the model says so and offers something else.
+        except Exception:  # the talk goes on, whatever it was; the model says so and offers something else
             log.exception("builtin_failed", name=action.function)
             return error_output("that did not work"), False
         return json.dumps(result, ensure_ascii=False), "error" not in result

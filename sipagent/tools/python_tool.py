@@ -63,7 +63,7 @@ class PythonRunner:
                 result = await loop.run_in_executor(self._threads, lambda: self._function(**given))
         except ToolFailed:
             raise
-        except Exception as error:
+        except Exception as error:  # the operator's code may fail in any way; the talk goes on
             log.exception("python_tool_failed", tool=self.name)
             raise ToolFailed(f"the tool failed ({type(error).__name__})") from None
         output = _as_text(result)

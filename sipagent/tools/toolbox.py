@@ -195,7 +195,7 @@ class Toolbox:
                 output, error = "", f"the answer has {len(output)} characters, too many to be told; ask for less"
         except ToolFailed as failure:
             error = str(failure)
-        except Exception as failure:
+        except Exception as failure:  # the edge of a tool: one that fails must not take the others with it
             log.exception("tool_failed", tool=call.tool)
             error = f"the tool failed ({type(failure).__name__})"
         duration_ms = round((time.monotonic() - started) * 1000, 1)
