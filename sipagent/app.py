@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from sipagent.control import api
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.supervisor import Supervisor
-from sipagent.errors import ConfigError, ToolError
+from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
-from sipagent.model import HangUp, Reload
+from sipagent.orders import HangUp, Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
@@ -33,6 +32,7 @@ from sipagent.worker import Worker, needed_prompts
 log = structlog.get_logger()
 
 RELOAD_TIMEOUT_S = 15.0
+ORDER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,6 @@ class ControlProcess:
         self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
-        self._inside: Worker | None = None
         self._anew = anew
         self._one_reload = asyncio.Lock()
 
@@ -118,7 +117,8 @@ class ControlProcess:
             return
         prompts.load(needed_prompts(self._settings))
         load = self._anew.load if self._anew else None
-        worker = self._inside = Worker(self._settings, 1, prompts, self.live.take, load)
+        worker = Worker(self._settings, 1, prompts, self._hub.take, load)
+        self._hub.attach(1, worker.obey)
         working = asyncio.create_task(worker.run())
         try:
             while not working.done():
@@ -144,13 +144,13 @@ class ControlProcess:
             await asyncio.to_thread(Routes, settings)
             await speak_prompts(settings, self._flite)
             await self._anew.switch(settings)
-            order = Reload(uuid.uuid4().hex)
-            for worker in self.live.workers:
-                if self._inside:
-                    self._inside.obey(order)
-                elif not await self._hub.send(worker, order):
-                    log.warning("worker_not_reloaded", worker=worker, mend="it reads the file when it is back")
-            refused = await self.live.until_reloaded(order.id, RELOAD_TIMEOUT_S)
+            there = [number for number, worker in self.live.workers.items() if worker.state]
+            answers = await asyncio.gather(
+                *(self._hub.ask(worker, Reload(), RELOAD_TIMEOUT_S) for worker in there), return_exceptions=True
+            )
+            # One that is away reads the file when it is back.
+            refused = [f"worker {worker}: {answer}" for worker, answer in zip(there, answers, strict=True)
+                       if isinstance(answer, BaseException)]  # fmt: skip
             if refused:
                 raise ConfigError("; ".join(refused))
             fixed = _needs_restart(self._settings, settings)
@@ -162,10 +162,11 @@ class ControlProcess:
         call = self.live.calls.get(call_id)
         if call is None:
             return False
-        if self._inside:
-            self._inside.obey(HangUp(call_id))
-            return True
-        return await self._hub.send(call.worker, HangUp(call_id))
+        try:
+            await self._hub.ask(call.worker, HangUp(call_id=call_id), ORDER_TIMEOUT_S)
+        except OrderRefused:
+            return False
+        return True
 
 
 class _ApiServer(uvicorn.Server):

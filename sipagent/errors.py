@@ -8,6 +8,7 @@
      |- AriError           Asterisk's REST interface
      |   |- AriUnavailable   nobody answers, or the socket is gone
      |   |- AriRefused       an answer of 400 or more: holds the status
+     |- OrderRefused       a worker will not, or cannot, do what the operator asks
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
          |- RealtimeLost     an open socket died
@@ -45,6 +46,10 @@ class AriRefused(AriError):
 
     def __str__(self) -> str:
         return f"ARI {self.method} {self.uri}: {self.status} {self.message}"
+
+
+class OrderRefused(SipAgentError):
+    """A worker is not there, or says no; the text says why."""
 
 
 class RealtimeError(SipAgentError):

@@ -1,6 +1,6 @@
 """The link between a worker and the control process: msgspec messages on a Unix-socket WebSocket.
 
-Upward go lists of CallEvents with the worker's state before them, downward commands. A call never waits for
+Upward go lists of CallEvents with the worker's state before them, downward orders. A call never waits for
 the link: events are put in a bounded buffer, the oldest dropped and counted when the control process is away
 too long. What happens within a few milliseconds travels in one message, since at two hundred calls a message
 an event would cost the worker more than the audio of ten of them.
@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import WebSocketException
 
 from sipagent.errors import ConfigError
-from sipagent.model import Command, Upward, WorkerHello, WorkerState
+from sipagent.orders import Order, Upward, WorkerHello, WorkerState
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ RECONNECT_S = 0.5
 MAX_UNIX_PATH = 107
 
 _UPWARD: msgspec.json.Decoder[list[Upward]] = msgspec.json.Decoder(list[Upward])
-_COMMAND: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_ORDER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
 
 def decode_upward(message: str | bytes) -> list[Upward]:
@@ -42,7 +42,7 @@ def decode_upward(message: str | bytes) -> list[Upward]:
     return _UPWARD.decode(message)
 
 
-def encode(message: Sequence[Upward] | Command) -> str:
+def encode(message: Sequence[Upward] | Order) -> str:
     """A message as text."""
     return msgspec.json.encode(message).decode()
 
@@ -65,22 +65,22 @@ class WorkerLink:
         self._buffer.append(event)
         self._wake.set()
 
-    async def run(self, state: Callable[[int], WorkerState], on_command: Callable[[Command], None]) -> None:
+    async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]) -> None:
         """Keep the link up until cancelled; the control process may come and go.
 
-        `state(events dropped)` is asked for every second and before events, `on_command` gets each order.
+        `state(events dropped)` is asked for every second and before events, `on_order` gets each order.
         """
         while True:
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
                 async with unix_connect(str(self._path), compression=None) as socket:
-                    await self._serve(socket, state, on_command)
+                    await self._serve(socket, state, on_order)
             await asyncio.sleep(RECONNECT_S)
 
     async def _serve(
-        self, socket: ClientConnection, state: Callable[[int], WorkerState], on_command: Callable[[Command], None]
+        self, socket: ClientConnection, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]
     ) -> None:
         await socket.send(encode([WorkerHello(self._worker, os.getpid())]))
-        reader = asyncio.create_task(_read(socket, on_command))
+        reader = asyncio.create_task(_read(socket, on_order))
         try:
             while not reader.done():
                 await self._send_batch(socket, state(self.dropped))
@@ -112,10 +112,10 @@ class WorkerLink:
             await asyncio.sleep(0.01)
 
 
-async def _read(socket: ClientConnection, on_command: Callable[[Command], None]) -> None:
+async def _read(socket: ClientConnection, on_order: Callable[[Order], None]) -> None:
     async for message in socket:
         try:
-            on_command(_COMMAND.decode(message))
+            on_order(_ORDER.decode(message))
         except msgspec.DecodeError as error:
             log.warning("link_garbage", error=str(error))
 

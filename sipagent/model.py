@@ -1,8 +1,8 @@
 """Values that everybody shares: who called whom, what happened, how it ended. No I/O, no clock.
 
-A `CallEvent` is one fact about one call, sent up from the worker that runs it; a `Command` is one
-order sent down. Both are tagged msgspec structs: the same value is the log line, the message on the
-link and, later, the row in the records. Times named `at` are Unix seconds.
+A `CallEvent` is one fact about one call, sent up from the worker that runs it: a tagged msgspec struct, so the
+same value is the log line, the message on the link and the row in the records. Times named `at` are Unix
+seconds. (What goes down the link, and the answers to it, are `orders`.)
 """
 
 from __future__ import annotations
@@ -138,14 +138,34 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
     at: float
 
 
+class Direction(StrEnum):
+    """Who began the call."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Disposition(StrEnum):
+    """What a call out came to."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    FAX = "fax"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    FAILED = "failed"  # refused, unreachable, or not allowed
+    UNKNOWN = "unknown"  # answered, and nobody can say by whom
+
+
 class CallStarted(_Event, frozen=True, tag="call_started"):
-    """A channel entered our Stasis application."""
+    """A channel entered our Stasis application, or a call out begins."""
 
     caller: str
     called: str
     endpoint: str
     codec: str
     worker: int
+    direction: Direction = Direction.IN
 
 
 class CallRouted(_Event, frozen=True, tag="call_routed"):
@@ -159,6 +179,126 @@ class StepEntered(_Event, frozen=True, tag="step_entered"):
     """The caller has come to a step of the flow: `menu:main`, `agent:reception`, `queue:sales`."""
 
     step: str
+
+
+class LegDialled(_Event, frozen=True, tag="leg_dialled"):
+    """A second leg, or the only one of a call out, begins to ring. `trunk` is empty for a phone of ours."""
+
+    leg: str
+    to: str
+    trunk: str
+    purpose: str
+    """transfer, flow, outbound, supervisor."""
+
+
+class LegEnded(_Event, frozen=True, tag="leg_ended"):
+    """It was not answered, or its talk is over. `cause` is Q.850's, 0 where nobody named one."""
+
+    leg: str
+    answered: bool
+    result: str
+    cause: int
+    seconds: float
+    """Talked, from its answer on."""
+
+
+class DialRefused(_Event, frozen=True, tag="dial_refused"):
+    """The dial policy let no call out. `asked_by`: agent, flow, api."""
+
+    to: str
+    why: str
+    asked_by: str
+
+
+class CallHeld(_Event, frozen=True, tag="call_held"):
+    """`by` the caller (a re-INVITE) or the agent; until CallRetrieved."""
+
+    by: str
+
+
+class CallRetrieved(_Event, frozen=True, tag="call_retrieved"):
+    """The hold is over."""
+
+    by: str
+
+
+class DigitsCollected(_Event, frozen=True, tag="digits_collected"):
+    """Keys were taken for `purpose` without anybody hearing them; the digits themselves stand nowhere."""
+
+    purpose: str
+    digits: int
+    result: str
+    """ok, or why not: timeout, invalid, gave_up."""
+
+
+class MessageTaken(_Event, frozen=True, tag="message_taken"):
+    """The caller left a message with the agent."""
+
+    mailbox: str
+    text: str
+    number: str
+    """Where the caller wants to be called back; empty: they did not say."""
+
+
+class CallbackRequested(_Event, frozen=True, tag="callback_requested"):
+    """The caller wants to be called back; the control process queues it under `callback_id`."""
+
+    callback_id: str
+    number: str
+    agent: str
+    trunk: str
+    not_before: float
+    """Unix seconds."""
+    reason: str
+
+
+class Supervised(_Event, frozen=True, tag="supervised"):
+    """Somebody of the operator's is in the call: `what` is monitor, message, barge or takeover."""
+
+    what: str
+    who: str
+    result: str
+
+
+class Classified(_Event, frozen=True, tag="classified"):
+    """Who answered a call out, `said_by` detector (Asterisk's AMD), agent, or signalling."""
+
+    disposition: Disposition
+    said_by: str
+    detail: str = ""
+
+
+class RecordingStarted(_Event, frozen=True, tag="recording_started"):
+    """The announcement has been heard; from here on both sides are written."""
+
+    recording_id: str
+
+
+class RecordingPaused(_Event, frozen=True, tag="recording_paused"):
+    """Nothing is written until RecordingResumed; `by` collect_digits, agent or operator."""
+
+    recording_id: str
+    by: str
+
+
+class RecordingResumed(_Event, frozen=True, tag="recording_resumed"):
+    """It goes on."""
+
+    recording_id: str
+    by: str
+
+
+class RecordingEnded(_Event, frozen=True, tag="recording_ended"):
+    """The file is whole, said by the control process that wrote it. `sha256` of the file as it lies there."""
+
+    recording_id: str
+    path: str
+    format: str
+    seconds: float
+    bytes: int
+    sha256: str
+    lost_ms: int = 0
+    """Of audio that never came here: a worker that died, a link that was away."""
 
 
 class TransferStarted(_Event, frozen=True, tag="transfer_started"):
@@ -257,6 +397,8 @@ class Transcript(_Event, frozen=True, tag="transcript"):
     item_id: str
     text: str
     final: bool
+    cut: bool = False
+    """The caller spoke over it: `text` is what they had heard by then, by the share of its audio."""
 
 
 class NoInputStep(_Event, frozen=True, tag="no_input"):
@@ -285,12 +427,28 @@ class CallEnded(_Event, frozen=True, tag="call_ended"):
     turns: int
     counters: dict[str, int]
     quality: dict[str, LegQuality] = {}
+    disposition: Disposition | None = None
+    """Of a call out."""
 
 
 CallEvent = (
     CallStarted
     | CallRouted
     | StepEntered
+    | LegDialled
+    | LegEnded
+    | DialRefused
+    | CallHeld
+    | CallRetrieved
+    | DigitsCollected
+    | MessageTaken
+    | CallbackRequested
+    | Supervised
+    | Classified
+    | RecordingStarted
+    | RecordingPaused
+    | RecordingResumed
+    | RecordingEnded
     | TransferStarted
     | TransferEnded
     | ToolCalled
@@ -305,40 +463,3 @@ CallEvent = (
     | RealtimeTrouble
     | CallEnded
 )
-
-
-class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hello"):
-    """First message of a worker on the link."""
-
-    worker: int
-    pid: int
-
-
-class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_state"):
-    """How the worker does, sent when it changes and every second."""
-
-    asterisk_connected: bool
-    asterisk_version: str
-    accepting: bool
-    calls: int
-    events_dropped: int
-    reload: str = ""
-    """Id of the last `Reload` that was carried out or refused."""
-    reload_error: str = ""
-    """Why it was refused; empty when it was not."""
-
-
-class HangUp(msgspec.Struct, frozen=True, tag_field="type", tag="hang_up"):
-    """Command: end one call."""
-
-    call_id: str
-
-
-class Reload(msgspec.Struct, frozen=True, tag_field="type", tag="reload"):
-    """Command: read the configuration anew; calls that are up keep theirs."""
-
-    id: str
-
-
-Upward = CallEvent | WorkerHello | WorkerState
-Command = HangUp | Reload

@@ -1,7 +1,7 @@
 """Composition root of a call worker: it does calls and nothing else.
 
 Its loop paces audio every 20 ms, so no HTTP serving, no database, no disk and no console run in it. It
-dials Asterisk, takes calls, sends CallEvents up the link and takes commands down. When the control
+dials Asterisk, takes calls, sends CallEvents up the link and takes orders down. When the control
 process is gone, calls go on.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import structlog
 
-from sipagent import model, tuning
+from sipagent import model, orders, tuning
 from sipagent.ari import events as ari_events
 from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
@@ -29,8 +29,9 @@ from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.house import House, Policy
 from sipagent.link import WorkerLink
-from sipagent.model import CallOutcome, Reason, WorkerState
+from sipagent.model import CallOutcome, Reason
 from sipagent.observe.logs import log_event
+from sipagent.orders import Answer, WorkerState
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
 from sipagent.tools.client import Toolbox
@@ -50,10 +51,10 @@ class Worker:
         settings: Settings,
         number: int,
         prompts: Prompts,
-        listener: Callable[[model.CallEvent], None],
+        listener: Callable[[orders.Upward], None],
         load: Callable[[], Settings] | None = None,
     ) -> None:
-        """`listener` hears every event; `load` reads the configuration anew."""
+        """`listener` hears every event, and the answer to every order; `load` reads the configuration anew."""
         loop = asyncio.get_running_loop()
         self.number = number
         self.accepting = True
@@ -61,7 +62,6 @@ class Worker:
         """Told how many calls are left whenever one has ended."""
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
-        self._reload, self._reload_error = "", ""
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
@@ -119,20 +119,21 @@ class Worker:
             accepting=self.accepting,
             calls=self.calls,
             events_dropped=events_dropped,
-            reload=self._reload,
-            reload_error=self._reload_error,
         )
 
-    def obey(self, command: model.Command) -> None:
-        """One order from the control process."""
-        match command:
-            case model.HangUp():
-                if found := self._calls.get(command.call_id):
+    def obey(self, order: orders.Order) -> None:
+        """One order from the control process; its answer goes up when it is done."""
+        match order:
+            case orders.HangUp():
+                error = "no such call"
+                if found := self._calls.get(order.call_id):
                     found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
-            case model.Reload():
-                self._reloading = asyncio.create_task(self._read_anew(command.id), name="reload")
+                    error = ""
+                self._listener(Answer(order.id, error))
+            case orders.Reload():
+                self._reloading = asyncio.create_task(self._read_anew(order.id), name="reload")
 
-    async def _read_anew(self, reload_id: str) -> None:
+    async def _read_anew(self, order_id: str) -> None:
         """New calls get the new policy; whatever is wrong with it leaves the old one in force."""
         error = ""
         try:
@@ -144,7 +145,7 @@ class Worker:
         except ConfigError as problem:
             error = str(problem)
             log.error("reload_refused", error=error)
-        self._reload, self._reload_error = reload_id, error
+        self._listener(Answer(order_id, error))
 
     async def _with_tools(self, policy: Policy) -> Policy:
         """The toolbox knows the tools of this policy, and says what they are."""

@@ -5,7 +5,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from sipagent import model
+from sipagent import model, orders
 from sipagent.link import decode_upward, encode
 from sipagent.model import CallOutcome, Fault, Reason, Result, Role
 
@@ -19,7 +19,7 @@ def test_every_reason_has_a_meaning(reason: Reason) -> None:
 
 
 LEG = model.LegQuality(100, 101, 1, 0.99, 0, 0, 0, 1.5, None, 90.0, 4.3)
-EVENTS: list[model.Upward] = [
+EVENTS: list[orders.Upward] = [
     model.CallStarted(call_id="c", at=1.5, caller="+15551234567", called="100", endpoint="e", codec="alaw", worker=1),
     model.CallRouted(call_id="c", at=1.5, route="office", destination="menu:main"),
     model.StepEntered(call_id="c", at=1.5, step="menu:main"),
@@ -47,13 +47,32 @@ EVENTS: list[model.Upward] = [
         counters={"rtp_lost": 0},
         quality={"caller_to_model": LEG},
     ),
-    model.WorkerHello(1, 99),
-    model.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),
+    model.LegDialled(call_id="c", at=1.5, leg="c-leg1", to="+442079460123", trunk="vonage", purpose="transfer"),
+    model.LegEnded(call_id="c", at=1.5, leg="c-leg1", answered=False, result="busy", cause=17, seconds=0.0),
+    model.DialRefused(call_id="c", at=1.5, to="+1900", why="premium", asked_by="agent"),
+    model.CallHeld(call_id="c", at=1.5, by="caller"),
+    model.CallRetrieved(call_id="c", at=1.5, by="caller"),
+    model.DigitsCollected(call_id="c", at=1.5, purpose="card number", digits=16, result="ok"),
+    model.MessageTaken(call_id="c", at=1.5, mailbox="office", text="please call", number="+442079460123"),
+    model.CallbackRequested(
+        call_id="c", at=1.5, callback_id="b", number="+44", agent="a", trunk="t", not_before=2.0, reason="r"
+    ),
+    model.Supervised(call_id="c", at=1.5, what="monitor", who="anna", result="answered"),
+    model.Classified(call_id="c", at=1.5, disposition=model.Disposition.MACHINE, said_by="detector"),
+    model.RecordingStarted(call_id="c", at=1.5, recording_id="r"),
+    model.RecordingPaused(call_id="c", at=1.5, recording_id="r", by="collect_digits"),
+    model.RecordingResumed(call_id="c", at=1.5, recording_id="r", by="collect_digits"),
+    model.RecordingEnded(
+        call_id="c", at=1.5, recording_id="r", path="p", format="wav", seconds=1.0, bytes=44, sha256="0" * 64
+    ),
+    orders.Answer("o", "no such call"),
+    orders.WorkerHello(1, 99),
+    orders.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),
 ]
 
 
 def test_every_event_crosses_the_link_unchanged_and_in_order() -> None:
-    assert {type(event) for event in EVENTS} == set(get_args(model.Upward))
+    assert {type(event) for event in EVENTS} == set(get_args(orders.Upward))
     assert decode_upward(encode(EVENTS)) == EVENTS
 
 

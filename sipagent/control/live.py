@@ -6,13 +6,11 @@ It holds the running calls and the last few that ended, nothing else: history is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import assert_never
 
-from sipagent import model
+from sipagent import model, orders
 from sipagent.model import CallOutcome
 
 ENDED_KEPT = 100
@@ -35,6 +33,12 @@ class LiveCall:
     agent: str = ""
     """Who spoke or speaks with them."""
     state: str = "ringing"
+    direction: model.Direction = model.Direction.IN
+    disposition: str = ""
+    """Who answered a call out, as far as it is known."""
+    held_by: str = ""
+    recording: str = ""
+    """on, paused, or empty."""
     realtime_model: str = ""
     turns: int = 0
     barge_ins: int = 0
@@ -53,7 +57,7 @@ class LiveWorker:
 
     number: int
     pid: int = 0
-    state: model.WorkerState | None = None
+    state: orders.WorkerState | None = None
 
     @property
     def ready(self) -> bool:
@@ -69,17 +73,16 @@ class Live:
         self.calls: dict[str, LiveCall] = {}
         self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
         self.counts: Counter[str] = Counter()
-        self._ready, self._state_changed = asyncio.Event(), asyncio.Event()
+        self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
 
     def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
         """Hear every event; a subscriber only takes note."""
         self._subscribers.append(subscriber)
 
-    def worker_state(self, number: int, state: model.WorkerState | None) -> None:
+    def worker_state(self, number: int, state: orders.WorkerState | None) -> None:
         """A worker said how it does, or went away."""
         self.workers[number].state = state
-        self._state_changed.set()
         if not self.why_not_ready():
             self._ready.set()
         else:
@@ -88,21 +91,6 @@ class Live:
     async def until_ready(self) -> None:
         """Returns when the node takes calls."""
         await self._ready.wait()
-
-    async def until_reloaded(self, reload_id: str, timeout_s: float) -> list[str]:
-        """Wait until every worker that is there has carried out this `Reload`; why some have not."""
-        refused: list[str] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while waiting := [w for w in self.workers.values() if w.state and w.state.reload != reload_id]:
-                    self._state_changed.clear()
-                    await self._state_changed.wait()
-        for worker in self.workers.values():
-            if worker in waiting:
-                refused.append(f"worker {worker.number} has not answered in {timeout_s:g} s")
-            elif worker.state and worker.state.reload_error:
-                refused.append(f"worker {worker.number}: {worker.state.reload_error}")
-        return refused
 
     def why_not_ready(self) -> list[str]:
         """One line for each thing that keeps the node from taking calls; empty when it does."""
@@ -135,6 +123,7 @@ class Live:
                 called=event.called,
                 endpoint=event.endpoint,
                 codec=event.codec,
+                direction=event.direction,
             )
         elif call := self.calls.get(event.call_id):
             self._advance(call, event)
@@ -172,9 +161,15 @@ class Live:
             case model.CallEnded():
                 call.state, call.outcome = "ended", event.outcome
                 self.ended.append(self.calls.pop(call.call_id))
-            case model.TransferStarted() | model.TransferEnded():
-                pass
-            case model.CallStarted() | model.FalseBargeIn() | model.NoInputStep() | model.RealtimeTrouble():
-                pass
+            case model.CallHeld():
+                call.held_by = event.by
+            case model.CallRetrieved():
+                call.held_by = ""
+            case model.RecordingStarted() | model.RecordingResumed():
+                call.recording = "on"
+            case model.RecordingPaused():
+                call.recording = "paused"
+            case model.Classified():
+                call.disposition = event.disposition
             case _:
-                assert_never(event)
+                pass  # history: the records have it

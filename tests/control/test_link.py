@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import unix_connect
 
-from sipagent import model
+from sipagent import model, orders
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
-from sipagent.errors import ConfigError
+from sipagent.errors import ConfigError, OrderRefused
 from sipagent.link import BUFFERED_EVENTS, WorkerLink, encode
-from sipagent.model import CallOutcome, HangUp, Reason, WorkerState
+from sipagent.model import CallOutcome, Reason
+from sipagent.orders import Answer, HangUp, WorkerHello, WorkerState
 from tests.waiting import until
 
 
@@ -31,15 +32,28 @@ def state(dropped: int) -> WorkerState:
 async def test_events_go_up_commands_down_and_a_lost_worker_is_noticed(tmp_path: Path) -> None:
     live = Live(1)
     hub = Hub(tmp_path / "c.sock", live)
-    link, orders = WorkerLink(tmp_path / "c.sock", 1), []
+    link = WorkerLink(tmp_path / "c.sock", 1)
+    obeyed: list[orders.Order] = []
+
+    def obey(order: orders.Order) -> None:
+        obeyed.append(order)
+        if isinstance(order, HangUp):
+            link.send(Answer(order.id, "" if order.call_id == "early" else "no such call"))
+
     # Before the control process is there: buffered.
     link.send(started("early"))
-    running = asyncio.create_task(link.run(state, orders.append))
+    running = asyncio.create_task(link.run(state, obey))
     await hub.start()
     await until(lambda: "early" in live.calls and not live.why_not_ready(), "the early event")
-    assert await hub.send(1, HangUp("early"))
-    await until(lambda: orders == [HangUp("early")], "the order")
-    assert not await hub.send(2, HangUp("early"))
+    order = HangUp(call_id="early")
+    assert await hub.ask(1, order, 5) == Answer(order.id)
+    assert obeyed == [order]
+    with pytest.raises(OrderRefused, match="no such call"):
+        await hub.ask(1, HangUp(call_id="late"), 5)
+    with pytest.raises(OrderRefused, match="worker 2 is not there"):
+        await hub.ask(2, order, 5)
+    with pytest.raises(OrderRefused, match="not answered in 0 s"):
+        await hub.ask(1, orders.Reload(), 0)
     link.send(ended("early"))
     await until(lambda: not live.calls, "the end")
     assert live.ended[-1].outcome == CallOutcome(Reason.CALLER_HANGUP)
@@ -59,10 +73,10 @@ async def test_garbage_and_strangers_do_no_harm(tmp_path: Path) -> None:
     hub = Hub(tmp_path / "c.sock", live)
     await hub.start()
     async with unix_connect(str(tmp_path / "c.sock")) as stranger:
-        await stranger.send(encode([model.WorkerHello(7, 1)]))
+        await stranger.send(encode([WorkerHello(7, 1)]))
         await stranger.wait_closed()
     async with unix_connect(str(tmp_path / "c.sock")) as socket:
-        for text in ("garbage", "{}", b"\xff", encode([model.WorkerHello(1, 5)]), encode([state(0)])):
+        for text in ("garbage", "{}", b"\xff", encode([WorkerHello(1, 5)]), encode([state(0)])):
             await socket.send(text)
         await until(lambda: live.workers[1].ready, "the good messages among the bad")
     assert (tmp_path / "c.sock").stat().st_mode & 0o77 == 0

@@ -2,7 +2,8 @@
 
 from sipagent import model
 from sipagent.control.live import ENDED_KEPT, Live
-from sipagent.model import CallOutcome, Reason, Role, WorkerState
+from sipagent.model import CallOutcome, Reason, Role
+from sipagent.orders import WorkerState
 
 
 def started(call_id: str, worker: int = 1) -> model.CallStarted:

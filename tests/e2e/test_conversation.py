@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sipagent import model
+from sipagent import model, orders
 from sipagent.asterisk.root import Root
 from sipagent.audio import Law, level_dbov, resample
 from sipagent.dialogue import DEMO, converse
@@ -123,7 +123,7 @@ async def test_the_operator_hangs_up(rig: MakeRig) -> None:
         await phone.dial("100")
         assert await phone.wait_answered()
         await phone.hear_agent_start()
-        node.worker.obey(model.HangUp(node.of(model.CallStarted)[0].call_id))
+        node.worker.obey(orders.HangUp(call_id=node.of(model.CallStarted)[0].call_id))
         await phone.wait_ended(5)
     assert (await node.ended()).reason is Reason.OPERATOR_HANGUP
     await node.nothing_left()

@@ -17,7 +17,8 @@ from sipagent.asterisk.root import Root
 from sipagent.audio import Law
 from sipagent.flow.machine import Flow
 from sipagent.flow.steps.announcement import AnnouncementStep
-from sipagent.model import Fault, HangUp, Reason
+from sipagent.model import Fault, Reason
+from sipagent.orders import HangUp
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.standin.pattern import pattern
 from tests.asterisk.fixtures import free_port
@@ -74,7 +75,7 @@ async def test_the_operator_ends_a_call_wherever_the_caller_is(
         node = await company(port, queues=PATIENT)
         async with node.phone() as phone:
             await moment(node, phone)
-            node.worker.obey(HangUp(node.of(model.CallStarted)[0].call_id))
+            node.worker.obey(HangUp(call_id=node.of(model.CallStarted)[0].call_id))
             assert (await phone.wait_ended(5)).cause == 16
         assert (await node.ended()).reason is Reason.OPERATOR_HANGUP
         await node.nothing_left()
