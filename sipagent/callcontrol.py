@@ -1,195 +1,218 @@
-"""What an agent may do with the call itself: hand the caller over, hang up.
+"""What an agent may do with the call itself: hand it over, end it, hold it, press keys, take keys, a message, a date.
 
-The model asks; what happens is what the operator has listed. A hand-over to a queue, a menu or a mailbox goes on in
-the flow. A phone rings while the agent waits: the caller hears the ringing (or music, where the agent speaks with
-the colleague first), and when nobody takes the call the agent is told why and goes on talking.
+The model asks; what happens is what the operator has listed for this agent. Each function is a few lines here and a
+schema; what is long has a file of its own (`transfer`, `digits`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import datetime as dt
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
-
-from sipagent import away, model
-from sipagent.ari.objects import ChannelHandle
-from sipagent.config import Agent
-from sipagent.config.transfers import Transfer
-from sipagent.conversation import Builtin, Conversation
-from sipagent.flow.machine import ToDial
-from sipagent.flow.steps.dial import target_of
-from sipagent.house import House
-from sipagent.leg import ANSWERED, Leg, second_leg
-from sipagent.room import Room
-from sipagent.routing.legs import dial_string, shown_number
-from sipagent.talk import Emit
+from sipagent import model
+from sipagent.caller import Caller
+from sipagent.config import Agent, Settings
+from sipagent.conversation import Builtin
+from sipagent.digits import collect
 from sipagent.tones import looped
-from sipagent.warm import Offer, ask
+from sipagent.transfer import SUMMARY_CHARS, Parties, Transfers
 
-log = structlog.get_logger()
-
-StepOut = Callable[[away.Place], Awaitable[str]]
-SUMMARY_CHARS = 500
-SPOKEN_OUT_S = 8.0
-"""How long a ring waits for the agent's sentence to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Somebody has taken the call; `undo` lets go of their leg."""
-
-    name: str
-    leg: Leg
-    undo: AsyncExitStack
+MAX_HOLD_S = 180
+MAX_MESSAGE_CHARS = 4000
+MAX_AHEAD = dt.timedelta(days=31)
+_KEYS = re.compile(r"[0-9*#A-D]{1,32}")
 
 
 class CallControl:
-    """One conversation's hands."""
+    """One conversation's hands: `builtins` to offer, `serve` when there is a conversation, `aclose` at its end."""
 
-    def __init__(
-        self, call_id: str, caller: str, room: Room, agent: Agent, house: House, emit: Emit, step_out: StepOut
-    ) -> None:
-        """`step_out` sends the caller to a place of the dialplan and returns its word, the room being kept."""
-        self._call_id, self._caller, self._step_out = call_id, caller, step_out
-        self._room, self._agent, self._house, self._emit = room, agent, house, emit
-        self._conversation: Conversation | None = None
-        self._legs = 0
+    def __init__(self, caller: Caller, secrets: dict[str, str], on_machine: Callable[[], None] | None = None) -> None:
+        """`secrets` takes the digits that only tools may see.
 
-    def serve(self, conversation: Conversation) -> None:
+        `on_machine`: the agent believes that a machine has answered the call that we made.
+        """
+        self._caller, self._secrets, self._on_machine = caller, secrets, on_machine
+        self._parties: Parties | None = None
+        self._transfers: Transfers | None = None
+
+    def serve(self, parties: Parties) -> None:
         """The conversation it is for."""
-        self._conversation = conversation
+        self._parties, self._transfers = parties, Transfers(parties)
 
-    # --- what the model may call
+    async def aclose(self) -> None:
+        """Whoever was invited leaves; twice is fine."""
+        if self._transfers is not None:
+            await self._transfers.aclose()
+        self._parties = self._transfers = None
 
-    def builtins(self) -> dict[str, Builtin]:
+    def builtins(self, agent: Agent, settings: Settings) -> dict[str, Builtin]:
         """What this agent may do, by the name of the function."""
         out: dict[str, Builtin] = {}
-        if self._agent.transfers:
-            places = self._house.settings.transfers
-            known = "; ".join(f"{name}: {places[name].description}" for name in self._agent.transfers)
+        if agent.transfers:
+            known = "; ".join(f"{name}: {settings.transfers[name].description}" for name in agent.transfers)
             out["transfer_call"] = Builtin(
                 f"Hand the caller over. Tell them first. Places: {known}",
-                {
-                    "type": "object",
-                    "properties": {
-                        "target": {"type": "string", "enum": list(self._agent.transfers)},
-                        "summary": {"type": "string", "description": "Who calls and what they want, in a sentence."},
-                    },
-                    "required": ["target"],
-                },
+                _schema(
+                    target=_one_of(agent.transfers),
+                    summary=_text("Who calls and what they want, in a sentence."),
+                    required=("target",),
+                ),
                 self._transfer_call,
             )
-        if self._agent.may_hang_up:
+        if agent.may_hang_up:
             out["hang_up"] = Builtin(
                 "End the call. Only when the caller wants nothing more and goodbye has been said.",
-                {"type": "object", "properties": {}},
+                _schema(),
                 self._hang_up,
+            )
+        if agent.may_hold:
+            out["hold"] = Builtin(
+                "Put the caller on hold with music. Tell them first. You are called back when the time is over.",
+                _schema(seconds={"type": "integer", "minimum": 1, "maximum": MAX_HOLD_S}, required=("seconds",)),
+                self._hold,
+            )
+        if agent.may_send_dtmf:
+            out["send_dtmf"] = Builtin(
+                "Press keys of the telephone, for a machine on the other side that asks for them.",
+                _schema(digits=_text("0 to 9, *, #, as 12#."), required=("digits",)),
+                self._send_dtmf,
+            )
+        if agent.digits:
+            known = "; ".join(f"{name}: {settings.digits[name].description}" for name in agent.digits)
+            out["collect_digits"] = Builtin(
+                "Let the caller key in a number that you must not see; tools know it as {name}. First tell the caller "
+                f"what to key in and that # ends it; do not ask them to say it. Numbers: {known}",
+                _schema(name=_one_of(agent.digits), required=("name",)),
+                self._collect_digits,
+            )
+        if agent.messages:
+            out["take_message"] = Builtin(
+                "Leave a message of the caller for somebody. Read it back to the caller first.",
+                _schema(
+                    mailbox=_one_of(agent.messages),
+                    text=_text("The message, with the caller's name, in full sentences."),
+                    number=_text("Where they want to be called back, if they said so."),
+                    required=("mailbox", "text"),
+                ),
+                self._take_message,
+            )
+        if agent.may_schedule_callbacks:
+            out["schedule_callback"] = Builtin(
+                "Promise the caller that we call back. Agree on the time first.",
+                _schema(
+                    in_minutes={"type": "integer", "minimum": 0, "maximum": int(MAX_AHEAD.total_seconds() // 60)},
+                    reason=_text("What it is about: you will be told when you call."),
+                    number=_text("In E.164, as +442079460123; left out: the number they call from."),
+                    required=("in_minutes", "reason"),
+                ),
+                self._schedule_callback,
+            )
+        if self._on_machine is not None:
+            out["report_answering_machine"] = Builtin(
+                "You have called them, and not a person but a machine or a mailbox answers: a greeting is played, or "
+                "you are asked to speak after a tone. Say nothing then; call this.",
+                _schema(),
+                self._report_machine,
             )
         return out
 
-    async def _hang_up(self, _arguments: Mapping[str, Any]) -> dict[str, Any]:
-        await self._spoken_out()
-        self._leave(model.CallOutcome(model.Reason.COMPLETED, "the agent hung up"))
-        return {"status": "hanging up"}
+    @property
+    def _now(self) -> Parties:
+        if self._parties is None:
+            raise RuntimeError("the conversation is over")
+        return self._parties
 
     async def _transfer_call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        target = str(arguments.get("target", ""))
-        if target not in self._agent.transfers:
-            return {"error": f"there is no {target!r}; you may transfer to {', '.join(self._agent.transfers)}"}
-        return await self._transfer(target, str(arguments.get("summary", ""))[:SUMMARY_CHARS])
+        if self._transfers is None:
+            return {"error": "the conversation is over"}
+        return await self._transfers.to(str(arguments["target"]), str(arguments.get("summary", ""))[:SUMMARY_CHARS])
 
-    # --- transfers
+    async def _hang_up(self, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        await self._now.spoken_out()
+        self._now.leave(model.CallOutcome(model.Reason.COMPLETED, "the agent hung up"))
+        return {"status": "hanging up"}
 
-    async def _transfer(self, name: str, summary: str) -> dict[str, Any]:
-        transfer = self._house.settings.transfers[name]
-        self._emit(model.TransferStarted, target=name, how=transfer.how if transfer.to.kind == "dial" else "flow")
-        await self._spoken_out()
-        if transfer.to.kind != "dial":
-            self._emit(model.TransferEnded, target=name, result="handed over")
-            self._leave(transfer.to)
-            return {"status": "transferred"}
-        result = await self._to_phone(name, transfer, summary)
-        self._emit(model.TransferEnded, target=name, result=result)
-        if result == ANSWERED:
-            return {"status": "transferred"}
-        return {"error": f"not transferred: {result}. Tell the caller, and offer something else."}
-
-    async def _to_phone(self, name: str, transfer: Transfer, summary: str) -> str:
-        target = target_of(transfer.to, self._house.settings)
-        number = self._e164(target)
-        guard, now = self._house.guard, time.monotonic
-        if refusal := guard.refusal(number, self._caller, now()):
-            log.warning("dial_refused", why=refusal, target=name)
-            return f"refused by the dial policy: {refusal}"
-        if await self._is_full(target):
-            return "all lines are busy"
-        if transfer.how == "refer" and await self._refer(target):
-            self._leave(model.CallOutcome(model.Reason.COMPLETED, f"transferred to {name} by REFER"))
-            return ANSWERED
-        self._legs += 1
-        leg_id = f"{self._call_id}-leg{self._legs}"
-        guard.started(leg_id, self._caller, now())
-        async with AsyncExitStack() as undo:
-            undo.callback(lambda: guard.ended(leg_id, now()))
-            leg = await undo.enter_async_context(second_leg(self._house.ari, leg_id))
-            result = await self._ring(leg, target, transfer, summary)
-            if result == ANSWERED:
-                self._leave(Joined(name, leg, undo.pop_all()))
-            return result
-
-    async def _ring(self, leg: Leg, target: ToDial, transfer: Transfer, summary: str) -> str:
-        settings, conversation = self._house.settings, self._conversation
-        if conversation is None:
-            return "the conversation is over"
-        warm = transfer.how == "warm"
-        conversation.talk.hold()
-        self._room.loop(looped("hold" if warm else "ringback", self._room.law))
-        result = ANSWERED
+    async def _hold(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        parties = self._now
+        await parties.spoken_out()
+        parties.emit(model.CallHeld, by="agent")
+        parties.conversation.talk.hold()
+        parties.room.loop(looped("hold", parties.room.law))
         try:
-            result = await leg.ring(
-                dial_string(target.number, target.trunk, settings),
-                shown=shown_number(target.trunk, settings) or self._caller,
-                timeout_s=target.timeout_s,
-                for_channel=self._call_id,
-            )
-            if warm and result == ANSWERED:
-                result = await ask(leg, Offer(self._caller, summary, self._agent), self._room.law, self._house)
+            await asyncio.sleep(min(float(arguments["seconds"]), MAX_HOLD_S))
         finally:
-            self._room.stop_loop()
-            if result != ANSWERED:
-                conversation.talk.resume()
-        return result
+            parties.room.stop_loop()
+            parties.conversation.talk.resume()
+            parties.emit(model.CallRetrieved, by="agent")
+        return {"status": "the caller hears you again"}
 
-    async def _refer(self, target: ToDial) -> bool:
-        """Ask the caller's side to call there; a refused REFER comes back, and the caller with it."""
-        place = away.refer_to(target, self._house.settings)
-        return place is not None and await self._step_out(place) == "SUCCESS"
+    async def _send_dtmf(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        keys = str(arguments["digits"]).replace(" ", "")
+        if not _KEYS.fullmatch(keys):
+            return {"error": "1 to 32 of 0 to 9, *, #, A to D"}
+        await self._caller.channel.send_dtmf(keys)
+        return {"status": "pressed"}
 
-    async def _is_full(self, target: ToDial) -> bool:
-        """Whether the trunk has as many calls as it may have; Asterisk counts them, in and out."""
-        trunk = self._house.settings.trunks.get(target.trunk)
-        if trunk is None:
-            return False
-        up = await ChannelHandle(self._house.ari, self._call_id).variable(f"GROUP_COUNT({target.trunk}@trunk)")
-        return up.isdigit() and int(up) >= trunk.channels
+    async def _collect_digits(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        parties, name = self._now, str(arguments["name"])
+        await parties.spoken_out()
+        wanted = parties.house.settings.digits[name]
+        digits, result = await collect(wanted, self._caller, parties)
+        parties.emit(model.DigitsCollected, purpose=name, digits=len(digits), result=result or "ok")
+        if result:
+            return {"error": result}
+        self._secrets[name] = digits
+        return {"status": f"the caller has keyed in {len(digits)} digits; tools know them as {name}"}
 
-    def _e164(self, target: ToDial) -> str:
-        trunk = self._house.settings.trunks.get(target.trunk)
-        return str(trunk.e164(target.number)) if trunk else target.number
+    async def _take_message(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        parties = self._now
+        text, number = str(arguments["text"]).strip()[:MAX_MESSAGE_CHARS], str(arguments.get("number", ""))[:40]
+        if not text:
+            return {"error": "the message is empty"}
+        parties.emit(model.MessageTaken, mailbox=str(arguments["mailbox"]), text=text, number=number or parties.caller)
+        return {"status": "the message is left"}
 
-    def _leave(self, to: object) -> None:
-        if self._conversation is not None and not self._conversation.left.done():
-            self._conversation.left.set_result(to)
+    async def _schedule_callback(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        parties, settings = self._now, self._now.house.settings
+        number = re.sub(r"[^\d+]", "", str(arguments.get("number") or parties.caller))
+        if not number or not settings.outbound.trunks:
+            return {"error": "calling back is not possible" if number else "the caller's number is hidden: ask for one"}
+        trunk = settings.outbound.trunks[0]
+        plan = settings.trunks.get(trunk)
+        number = str(plan.e164(number)) if plan else number
+        if refusal := parties.house.guard.forbidden(number):
+            parties.emit(model.DialRefused, to=number, why=refusal, asked_by="agent")
+            return {"error": "that number may not be called; offer something else"}
+        not_before = time.time() + 60 * float(arguments["in_minutes"])
+        parties.emit(
+            model.CallbackRequested,
+            callback_id=uuid.uuid4().hex,
+            number=number,
+            agent=parties.agent_name,
+            trunk=trunk,
+            not_before=not_before,
+            reason=str(arguments["reason"])[:SUMMARY_CHARS],
+        )
+        return {"status": "the call-back is arranged"}
 
-    async def _spoken_out(self) -> None:
-        """The agent's sentence is heard to its end before anything else happens."""
-        if self._conversation is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SPOKEN_OUT_S):
-                    await self._conversation.talk.until_quiet()
+    async def _report_machine(self, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if self._on_machine is not None:
+            self._on_machine()
+        return {"status": "understood; say nothing"}
+
+
+def _schema(*, required: tuple[str, ...] = (), **properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
+
+
+def _one_of(names: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(names)}

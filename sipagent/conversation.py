@@ -48,11 +48,17 @@ class Conversation:
         tools: tuple[Mapping[str, Any], ...] = (),
         builtin: Mapping[str, Builtin] | None = None,
         variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        they_begin_s: float = 0.0,
     ) -> None:
-        """`tools` as they go to the model; `builtin` and the agent's own are run for it. `variables` of the call."""
+        """`tools` as they go to the model; `builtin` and the agent's own are run for it.
+
+        `variables` of the call; `secrets` are those that may be added later, and that the model must not see.
+        `they_begin_s`: the greeting waits so long for them to say hello; when they do, the model answers that.
+        """
         self._room, self._agent, self._emit = room, agent, emit
         self._settings, self._ssl_context = policy.settings, policy.ssl_context
-        self._instructions = instructions
+        self._instructions, self._they_begin_s = instructions, they_begin_s
         self.talk = Talk(room, Phrase(self._settings.call.apology, self._settings.call.language), emit)
         self._desk: Desk | None = None
         if builtin or agent.tools:
@@ -63,7 +69,7 @@ class Conversation:
                 emit,
                 builtin=builtin or {},
                 variables=self._settings.variables | dict(variables or {}),
-                show=self._settings.log.show_transcripts,
+                secrets=secrets or {},
             )
         self._tools = (*tools, *(self._desk.wire() if self._desk else ()))
         self._loop = asyncio.get_running_loop()
@@ -183,7 +189,7 @@ class Conversation:
         agent = self._agent
         try:
             async with asyncio.timeout(agent.max_duration_s):
-                return await self.talk.converse(agent)
+                return await self.talk.converse(agent, self._they_begin_s)
         except TimeoutError:
             await self.talk.say_last(agent.closing)
             return CallOutcome(Reason.MAX_DURATION)

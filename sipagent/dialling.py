@@ -28,6 +28,7 @@ class DialGuard:
         self._policy = policy
         self._workers = max(workers, 1)
         self._live: dict[str, float] = {}
+        self._turns: dict[str, float] = {}
         self._starts: deque[float] = deque()
         self._talked: deque[tuple[float, float]] = deque()
         self._by_caller: deque[tuple[float, str]] = deque()
@@ -36,9 +37,25 @@ class DialGuard:
         """A reload: what has been dialled and talked counts on, also for the calls that are up."""
         self._policy = policy
 
-    def refusal(self, number: str, caller: str, now: float) -> str:
-        """Why this must not be dialled; empty when it may. `number` is +E.164, or an extension as it is."""
-        return self._kind(number) or self._caps(caller, now)
+    def refusal(self, number: str, caller: str, now: float, *, listed: bool = True) -> str:
+        """Why this must not be dialled; empty when it may. `number` is +E.164, or an extension as it is.
+
+        `listed` numbers stand in the configuration; others, that a caller or a program gave, must be allowed by a
+        pattern, extensions too.
+        """
+        return self._kind(number, listed=listed) or self._caps(caller, now)
+
+    def forbidden(self, number: str) -> str:
+        """Why this number may never be dialled on anybody's word but the operator's; empty when it may."""
+        return self._kind(number, listed=False)
+
+    def turn(self, trunk: str, per_second: float, now: float, at_most_s: float) -> float | None:
+        """Seconds until the trunk takes its next new call, which is then this one; None beyond `at_most_s`."""
+        wait_s = max(self._turns.get(trunk, now) - now, 0.0)
+        if wait_s > at_most_s:
+            return None
+        self._turns[trunk] = now + wait_s + self._workers / per_second
+        return wait_s
 
     def started(self, leg_id: str, caller: str, now: float) -> None:
         """A leg is being dialled."""
@@ -52,13 +69,14 @@ class DialGuard:
         if began is not None:
             self._talked.append((now, now - began))
 
-    def _kind(self, number: str) -> str:
+    def _kind(self, number: str, *, listed: bool) -> str:
         policy = self._policy
         if any(patterns.matches(pattern, number) for pattern in policy.deny):
             return "denied by dial_policy.deny"
         # What is too long for an extension leads outside as well, also where no plan knows it (a trunk without region).
         outside = number.startswith("+") or len(number) > MAX_EXTENSION
-        if outside and policy.allow and not any(patterns.matches(pattern, number) for pattern in policy.allow):
+        must_match = (outside and policy.allow) or not listed
+        if must_match and not any(patterns.matches(pattern, number) for pattern in policy.allow):
             return "not in dial_policy.allow"
         if number.startswith("+") and not policy.premium and costly(number):
             return "a premium, shared-cost or satellite number (dial_policy.premium)"

@@ -9,6 +9,7 @@
      |   |- AriUnavailable   nobody answers, or the socket is gone
      |   |- AriRefused       an answer of 400 or more: holds the status
      |- OrderRefused       a worker will not, or cannot, do what the operator asks
+     |- DialingRefused     the dial policy, or a full trunk, lets no call out
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
          |- RealtimeLost     an open socket died
@@ -50,6 +51,10 @@ class AriRefused(AriError):
 
 class OrderRefused(SipAgentError):
     """A worker is not there, or says no; the text says why."""
+
+
+class DialingRefused(SipAgentError):
+    """A call out is not made; the text says why, in words that an agent can tell."""
 
 
 class RealtimeError(SipAgentError):

@@ -1,22 +1,35 @@
-"""A second leg: somebody else's phone rings, and answers or does not.
+"""A leg out: somebody's phone rings, and answers or does not. The one door by which a call leaves us.
 
-Originated by us into our own application, so that we hear of everything that happens to it and choose whom it
-talks to. `reason` of a leg that was not answered is a word that an agent can tell the caller.
+`permitted` asks the dial policy, counts, and tells of a refusal; nothing is dialled without it. A `Leg` is originated
+by us into our own application, so that we hear of everything that happens to it and choose whom it talks to. `result`
+of a leg that was not answered is a word that an agent can tell the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 
+import structlog
+
+from sipagent import model
 from sipagent.ari import events
 from sipagent.ari.client import AriClient, ChannelEvents
 from sipagent.ari.objects import ChannelHandle
-from sipagent.errors import AriError
+from sipagent.errors import AriError, DialingRefused
+from sipagent.flow.machine import ToDial
+from sipagent.house import House
+from sipagent.routing.legs import dial_string, shown_number
+
+log = structlog.get_logger()
+
+Emit = Callable[..., None]
 
 ANSWERED = "answered"
-_REASONS = {
+_RESULTS = {
     1: "unassigned number",
     3: "unreachable",
     16: "declined",
@@ -32,57 +45,156 @@ _REASONS = {
     42: "network congestion",
 }
 """Q.850 causes, as Asterisk maps SIP's statuses to them."""
+NO_ANSWER, UNREACHABLE = 19, 27
 GRACE_S = 2.0
 """Asterisk ends the ringing itself; this much later we stop waiting for its word."""
+MAX_WAIT_S = 5.0
+"""For a trunk's next moment (`cps`); what would have to wait longer is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Who is to be called, and for whom."""
+
+    leg: str
+    """The channel's id."""
+    to: ToDial
+    purpose: str
+    """transfer, flow, outbound, supervisor."""
+    caller: str = ""
+    """Whose calls out these count as."""
+    beside: str = ""
+    """A channel that is up already, of whoever is to talk with them."""
+    listed: bool = True
+    """The number stands in the configuration; one that a caller or a program gave needs dial_policy.allow."""
+
+    def number(self, house: House) -> str:
+        """+E.164 where the trunk tells how to read it, else as it stands."""
+        trunk = house.settings.trunks.get(self.to.trunk)
+        return str(trunk.e164(self.to.number)) if trunk else self.to.number
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How the ringing ended."""
+
+    result: str
+    """ANSWERED, or why not."""
+    cause: int = 0
+    """Q.850; 0 where nobody named one."""
+
+
+def refusal(errand: Errand, house: House) -> str:
+    """Why the dial policy does not let this out now; empty: it does."""
+    why = house.guard.refusal(errand.number(house), errand.caller, time.monotonic(), listed=errand.listed)
+    return f"refused by the dial policy: {why}" if why else ""
+
+
+@contextlib.asynccontextmanager
+async def permitted(errand: Errand, house: House, emit: Emit) -> AsyncIterator[None]:
+    """The policy allows it, and counts it to the end of the block.
+
+    Raises:
+        DialingRefused: it does not, or the trunk is full; its text says why, and an event has.
+    """
+    guard, trunk = house.guard, house.settings.trunks.get(errand.to.trunk)
+    why = refusal(errand, house)
+    if why:
+        pass
+    elif trunk and await _in_use(errand, house.ari) >= trunk.channels:
+        why = "all lines are busy"
+    elif trunk and (wait_s := guard.turn(errand.to.trunk, trunk.cps, time.monotonic(), MAX_WAIT_S)) is None:
+        why = "too many new calls on this trunk (cps)"
+    if why:
+        log.warning("dial_refused", why=why, trunk=errand.to.trunk, purpose=errand.purpose)
+        emit(model.DialRefused, to=errand.number(house), why=why, asked_by=errand.purpose)
+        raise DialingRefused(why)
+    guard.started(errand.leg, errand.caller, time.monotonic())
+    try:
+        if trunk and wait_s:
+            await asyncio.sleep(wait_s)
+        yield
+    finally:
+        guard.ended(errand.leg, time.monotonic())
+
+
+async def _in_use(errand: Errand, ari: AriClient) -> int:
+    """Calls of a trunk now, in and out; Asterisk counts them.
+
+    Its groups know accounts of one carrier apart, but only a channel can be asked for them; without one the
+    endpoint's channels are counted, which calls in of a neighbouring account may be among.
+    """
+    trunk = errand.to.trunk
+    if errand.beside:
+        up = await ChannelHandle(ari, errand.beside).variable(f"GROUP_COUNT({trunk}@trunk)")
+        return int(up) if up.isdigit() else 0
+    return len((await ari.request("GET", f"endpoints/PJSIP/{trunk}")).get("channel_ids", ()))
 
 
 class Leg:
-    """One second leg, from dialling to hang-up."""
+    """One leg out, from dialling to hang-up."""
 
-    def __init__(self, ari: AriClient, channel_id: str, happenings: ChannelEvents) -> None:
-        self.channel = ChannelHandle(ari, channel_id)
-        self._happenings = happenings
+    def __init__(self, errand: Errand, house: House, emit: Emit, happenings: ChannelEvents) -> None:
+        self.channel = ChannelHandle(house.ari, errand.leg)
+        self.happenings = happenings
+        self._errand, self._house, self._emit = errand, house, emit
+        self._rung = Rung("given up")
+        self._answered_at: float | None = None
 
-    async def ring(self, dial_string: str, *, shown: str, timeout_s: float, for_channel: str) -> str:
-        """Dial; ANSWERED, or why not.
+    async def ring(self, *, shown: str = "", for_channel: str = "", headers: Mapping[str, str] | None = None) -> Rung:
+        """Dial, and wait for how it ends.
 
-        `shown` is the caller id, `for_channel` the channel that talks to it (its codec and its linkedid).
+        `shown` is the caller id where the trunk insists on none, `for_channel` the channel that talks to it (its codec
+        and its linkedid), `headers` go with the INVITE.
         """
-        ari = self.channel.ari
+        to, settings = self._errand.to, self._house.settings
+        trunk = to.trunk if to.trunk in settings.trunks else ""
+        self._emit(
+            model.LegDialled,
+            leg=self._errand.leg,
+            to=self._errand.number(self._house),
+            trunk=trunk,
+            purpose=self._errand.purpose,
+        )
+        query = {
+            "endpoint": dial_string(to.number, to.trunk, settings),
+            "app": self._house.ari.app,
+            "appArgs": "leg",
+            "channelId": self.channel.id,
+            "callerId": shown_number(to.trunk, settings) or shown,
+            "timeout": f"{to.timeout_s:.0f}",
+        }
+        if for_channel:
+            query["originator"] = for_channel
+        variables = {f"PJSIP_HEADER(add,{name})": value for name, value in (headers or {}).items()}
         try:
-            await ari.request(
-                "POST",
-                "channels",
-                {
-                    "endpoint": dial_string,
-                    "app": ari.app,
-                    "appArgs": "leg",
-                    "channelId": self.channel.id,
-                    "callerId": shown,
-                    "timeout": f"{timeout_s:.0f}",
-                    "originator": for_channel,
-                },
-            )
+            await self._house.ari.request("POST", "channels", query, {"variables": variables} if variables else None)
         except AriError as error:
-            return f"unreachable ({error})"
+            self._rung = Rung(f"unreachable ({error})", UNREACHABLE)
+        else:
+            self._rung = await self._until_answered(to.timeout_s)
+        return self._rung
+
+    async def _until_answered(self, timeout_s: float) -> Rung:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s + GRACE_S):
                 while True:
-                    match await self._happenings.next():
+                    match await self.happenings.next():
                         case events.StasisStart():
-                            return ANSWERED
+                            self._answered_at = time.monotonic()
+                            return Rung(ANSWERED)
                         case events.ChannelDestroyed() as gone:
-                            return _REASONS.get(gone.cause, f"cause {gone.cause}")
+                            return Rung(_RESULTS.get(gone.cause, f"cause {gone.cause}"), gone.cause)
                         case events.ChannelLost():
-                            return "unreachable"
+                            return Rung("unreachable", UNREACHABLE)
                         case _:
                             pass
-        return "no answer"
+        return Rung("no answer", NO_ANSWER)
 
     async def next_key(self) -> str | None:
         """The next key pressed there; None when they have hung up."""
         while True:
-            match await self._happenings.next():
+            match await self.happenings.next():
                 case events.ChannelDtmfReceived() as key:
                     return key.digit
                 case events.ChannelDestroyed() | events.StasisEnd() | events.ChannelLost():
@@ -95,13 +207,31 @@ class Leg:
         while await self.next_key() is not None:
             pass
 
+    def ended(self) -> None:
+        """It is gone: tell of it."""
+        answered_at = self._answered_at
+        self._emit(
+            model.LegEnded,
+            leg=self._errand.leg,
+            answered=answered_at is not None,
+            result=self._rung.result,
+            cause=self._rung.cause,
+            seconds=0.0 if answered_at is None else round(time.monotonic() - answered_at, 3),
+        )
+
 
 @contextlib.asynccontextmanager
-async def second_leg(ari: AriClient, channel_id: str) -> AsyncIterator[Leg]:
-    """A leg for the length of the block; whatever has become of it, its channel is gone afterwards."""
-    with ari.listen(channel_id) as happenings:
-        leg = Leg(ari, channel_id, happenings)
-        try:
-            yield leg
-        finally:
-            await leg.channel.hang_up(16)
+async def leg_out(errand: Errand, house: House, emit: Emit) -> AsyncIterator[Leg]:
+    """A leg for the length of the block, if the policy permits; afterwards its channel is gone, whatever became of it.
+
+    Raises:
+        DialingRefused: nothing was dialled.
+    """
+    async with permitted(errand, house, emit):
+        with house.ari.listen(errand.leg) as happenings:
+            leg = Leg(errand, house, emit, happenings)
+            try:
+                yield leg
+            finally:
+                await leg.channel.hang_up(16)
+                leg.ended()

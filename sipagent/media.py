@@ -36,6 +36,8 @@ class Flushed:
     item_id: str
     played_ms: int
     dropped_ms: int
+    dropped_of_item_ms: int = 0
+    """Of that item alone; behind it others may have been queued."""
 
 
 class PlayoutQueue:
@@ -100,7 +102,9 @@ class PlayoutQueue:
         if not self._queued and not self._open_item:
             return None
         item_id = self._pieces[0][0] if self._pieces else self._open_item
-        flushed = Flushed(item_id, self._played.get(item_id, 0) // _BYTES_A_MS, self.queued_ms)
+        of_item = sum(len(piece) for owner, piece in self._pieces if owner == item_id)
+        played_ms = self._played.get(item_id, 0) // _BYTES_A_MS
+        flushed = Flushed(item_id, played_ms, self.queued_ms, of_item // _BYTES_A_MS)
         self._pieces.clear()
         self._queued, self._open_item = 0, ""
         return flushed
@@ -119,6 +123,8 @@ class MediaBridge:
         self.barge_in = barge_in
         self.interruptible = True
         """False for words that must be heard to their end."""
+        self.held = False
+        """The caller has put us on hold: what was to be heard waits for them."""
         self.to_model: Callable[[bytes], object] | None = None
         self.on_talk: Callable[[str], None] | None = None
         """The first voiced frame of a talkspurt has left (its item)."""
@@ -224,7 +230,7 @@ class MediaBridge:
             # Time passed in which nothing could be sent: the far end's clock has moved on, so has ours.
             self.rtp.skip(self._wheel.shifted_ms - self._shifted_ms)
             self._shifted_ms = self._wheel.shifted_ms
-        paused = self.barge_in.paused_at is not None
+        paused = self.held or self.barge_in.paused_at is not None
         frame = None if paused else self.queue.take_frame()
         if frame is None:
             socket.send(self.rtp.send(self._silence))

@@ -41,6 +41,8 @@ class Reason(StrEnum):
     COMPLETED = "completed"  # the caller was led to the end of their way: an announcement, a person, a mailbox
     REJECTED = "rejected"  # by a route, before the answer
     OPERATOR_HANGUP = "operator_hangup"
+    NOT_REACHED = "not_reached"  # a call out that nobody answered; `disposition` says how
+    DIAL_REFUSED = "dial_refused"  # a call out that the dial policy did not let out
     UNKNOWN_NUMBER = "unknown_number"
     REALTIME_REFUSED = "realtime_refused"
     REALTIME_UNREACHABLE = "realtime_unreachable"  # no address, no TCP, no TLS, no upgrade, or no session in time
@@ -71,6 +73,8 @@ _MEANING = {
     Reason.COMPLETED: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
     Reason.REJECTED: _Meaning(Result.SUCCESS, Fault.NONE, _REJECTED),
     Reason.OPERATOR_HANGUP: _Meaning(Result.SUCCESS, Fault.NONE, _NORMAL_CLEARING),
+    Reason.NOT_REACHED: _Meaning(Result.ABANDONED, Fault.CALLER, _NORMAL_CLEARING),
+    Reason.DIAL_REFUSED: _Meaning(Result.FAILURE, Fault.CALLER, _REJECTED),
     Reason.UNKNOWN_NUMBER: _Meaning(Result.FAILURE, Fault.CALLER, _UNALLOCATED),
     Reason.REALTIME_REFUSED: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_UNREACHABLE: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
@@ -302,10 +306,12 @@ class RecordingEnded(_Event, frozen=True, tag="recording_ended"):
 
 
 class TransferStarted(_Event, frozen=True, tag="transfer_started"):
-    """The agent hands the caller over: `how` is dial, refer, warm, or flow for what is no phone."""
+    """The agent hands the caller over: `how` is dial, refer, warm, conference, or flow for what is no phone."""
 
     target: str
     how: str
+    summary: str = ""
+    """Who calls and why, in the agent's words."""
 
 
 class TransferEnded(_Event, frozen=True, tag="transfer_ended"):
@@ -316,7 +322,7 @@ class TransferEnded(_Event, frozen=True, tag="transfer_ended"):
 
 
 class ToolCalled(_Event, frozen=True, tag="tool_called"):
-    """The agent uses a tool. `arguments` only where the operator has transcripts shown."""
+    """The agent uses a tool. `arguments` leave the worker only where the operator has transcripts shown."""
 
     name: str
     arguments: str = ""

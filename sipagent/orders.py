@@ -57,5 +57,54 @@ class Reload(_Order, frozen=True, tag="reload"):
     """Read the configuration anew; calls that are up keep theirs."""
 
 
+class Originate(_Order, frozen=True, tag="originate"):
+    """Call somebody, and put an agent on the line. Answered at once: what becomes of the call is told by its events."""
+
+    call_id: str
+    to: str
+    """+E.164, or an extension of the trunk."""
+    trunks: tuple[str, ...]
+    """Tried in this order."""
+    agent: str
+    shown: str = ""
+    """Our number as they see it, where the trunk does not insist on one."""
+    ring_s: float = 30.0
+    variables: dict[str, str] = {}
+    """Of the call, as {name} in instructions and tools."""
+    detect: bool = True
+    machine: str = "hang_up"
+    message: str = ""
+    listed: bool = False
+    """`to` stands in the configuration (a probe's number); others must be in dial_policy.allow."""
+
+
+class Tell(_Order, frozen=True, tag="tell"):
+    """Whisper to the agent of a live call: it acts on it, the caller does not hear it."""
+
+    call_id: str
+    text: str
+    answer: bool = False
+    """The agent speaks at once, without waiting for the caller."""
+
+
+class Supervise(_Order, frozen=True, tag="supervise"):
+    """Ring a supervisor, or take the one who is listening already, and let them into a live call.
+
+    Answered when they are in, or why not.
+    """
+
+    call_id: str
+    supervisor: str
+    """Of [supervisors]."""
+    how: str
+    """monitor: they hear both, nobody hears them. barge: all three hear each other. takeover: the agent leaves."""
+
+
+class Dismiss(_Order, frozen=True, tag="dismiss"):
+    """Whoever supervises this call is released; the call goes on."""
+
+    call_id: str
+
+
 Upward = CallEvent | WorkerHello | WorkerState | Answer
-Order = HangUp | Reload
+Order = HangUp | Reload | Originate | Tell | Supervise | Dismiss

@@ -44,6 +44,11 @@ class Room:
         self._let_in = False
         self._looping: tuple[Any, Any, bool] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """There is a bridge to come into."""
+        return self._bridge is not None
+
     async def open(self, call_id: str) -> None:
         """Ready for the caller: audio flows as soon as they are let in. Nothing happens when it is open.
 
@@ -121,6 +126,11 @@ class Room:
             return
         (self.media.on_talk, self.media.on_quiet, self.media.interruptible), self._looping = self._looping, None
         self.media.flush()
+
+    async def admit(self, *others: ChannelHandle) -> None:
+        """Somebody comes in beside us and the caller: all hear each other (Asterisk mixes from three on)."""
+        if self._bridge is not None:
+            await self._bridge.add(*others)
 
     async def join(self, other: ChannelHandle) -> None:
         """Somebody else takes our place: caller and they hear each other, and we nobody any more."""

@@ -1,16 +1,23 @@
-"""What a call's last event tells: how long, how well heard, what was counted in all its rooms and conversations."""
+"""What a call tells: every event goes through here, into its ledger and up; and what the last of them sums up.
+
+How long it was, how well heard, what was counted in all its rooms and conversations.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from sipagent import model
 from sipagent.ari.objects import ChannelHandle
 from sipagent.conversation import Conversation
 from sipagent.errors import AriError
+from sipagent.ledger import Ledger
 from sipagent.model import CallOutcome
 from sipagent.room import Room
 from sipagent.rtp import quality
@@ -19,17 +26,37 @@ from sipagent.rtp import quality
 class Story:
     """Kept from StasisStart on; times are the loop's seconds."""
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(
+        self, call_id: str, started_s: float, listener: Callable[[model.CallEvent], None], *, show: bool
+    ) -> None:
+        """`listener` hears every event; `show`: what was given to tools and said by them stands in events."""
+        self.ledger = Ledger()
         self.answered_s: float | None = None
+        self.disposition: model.Disposition | None = None
+        self._call_id, self._listener, self._show = call_id, listener, show
         self._started_s = started_s
         self._turns = 0
         self._counters: Counter[str] = Counter()
         self._quality: dict[str, model.LegQuality] = {}
 
-    def answered(self, now_s: float) -> float:
-        """The call was answered; milliseconds since it began."""
-        self.answered_s = now_s
-        return round((now_s - self._started_s) * 1000, 1)
+    def tell(self, kind: Callable[..., model.CallEvent], **facts: object) -> None:
+        """Something happened in this call."""
+        event = kind(call_id=self._call_id, at=time.time(), **facts)
+        self.ledger.take(event)
+        match event:
+            case model.ToolCalled() if not self._show:
+                event = msgspec.structs.replace(event, arguments="")
+            case model.ToolReturned() if not self._show:
+                event = msgspec.structs.replace(event, result="")
+            case model.Classified():
+                self.disposition = event.disposition
+        self._listener(event)
+
+    def answered(self, now_s: float) -> None:
+        """The call is answered, by us or by whoever has the caller; again is no news."""
+        if self.answered_s is None:
+            self.answered_s = now_s
+            self.tell(model.CallAnswered, setup_ms=round((now_s - self._started_s) * 1000, 1))
 
     async def look_at_quality(self, channel: ChannelHandle) -> None:
         """The caller's leg so far; a switch that cannot say is no reason to end a call."""
@@ -63,4 +90,5 @@ class Story:
             "turns": self._turns,
             "counters": dict(self._counters),
             "quality": self._quality,
+            "disposition": self.disposition,
         }

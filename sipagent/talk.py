@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -21,6 +22,8 @@ from sipagent.config import Agent
 from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, NoInput, Say
 from sipagent.flow.phrases import Phrase
+from sipagent.ledger import heard
+from sipagent.media import Flushed
 from sipagent.model import CallOutcome, Reason, Role
 from sipagent.room import PROMPT, Room
 from sipagent.tones import looped
@@ -35,6 +38,8 @@ log = structlog.get_logger()
 
 MODEL_WORD_S = 2.0
 """After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
+MAX_ITEMS = 8
+"""Of the agent whose words are remembered until they have been heard; more are never queued."""
 SPOKEN_TIMEOUT_S = 15.0
 """Longest wait for a last word to be spoken; a longer text is cut."""
 Emit = Callable[..., None]
@@ -66,10 +71,17 @@ class Talk:
         self._no_input: NoInput | None = None
         self._moved = asyncio.Event()  # wakes the no-input ladder
         self._talked, self._quiet = asyncio.Event(), asyncio.Event()
+        self._spoke = asyncio.Event()
+        """The caller has said something, ever."""
         self._quiet.set()
         self._turn = TurnClock()
+        self._words: dict[str, str] = {}
+        """What the model says in each item that may not have been heard to its end, oldest first."""
+        self._cut: deque[str] = deque(maxlen=8)
+        """Items that were spoken over: what the model still tells of them has not been heard."""
         self._held: Callable[[bytes], object] | None = None
-        self._left = False
+        self._holds = 0
+        self._left = self._mute = False
         self._nudge: asyncio.TimerHandle | None = None
         media = room.media
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
@@ -89,12 +101,15 @@ class Talk:
 
     # --- the course of a talk
 
-    async def converse(self, agent: Agent) -> CallOutcome:
+    async def converse(self, agent: Agent, they_begin_s: float = 0.0) -> CallOutcome:
         """The talk happens in the callbacks below; what is left to do here is to mind the silence.
 
         Returns when nobody talks any more, the goodbye (or the apology) having been heard.
         """
-        if agent.greeting:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(they_begin_s):
+                await self._spoke.wait()
+        if agent.greeting and not self._spoke.is_set():
             self.say(agent.greeting)
         ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
         while True:
@@ -124,6 +139,9 @@ class Talk:
     async def say_last(self, text: str) -> None:
         """A last word; returns when the caller has heard it."""
         self._last_word()
+        if self._mute and self.client is not None:
+            self.client.session.silence()
+            self._mute = False
         self._talked.clear()
         self.say(text)
         with contextlib.suppress(TimeoutError):
@@ -131,15 +149,40 @@ class Talk:
                 await self._talked.wait()
                 await self.until_quiet()
 
+    def whisper(self, text: str, *, answer: bool = False) -> bool:
+        """Tell the model something that the caller does not hear; `answer`: it speaks at once. False: it is away."""
+        if self.client is None:
+            return False
+        self.client.session.whisper(text)
+        if answer:
+            self.client.session.respond()
+        self.client.flush()
+        return True
+
+    def silence(self) -> None:
+        """What the agent is saying ends now, and nothing more of it is heard but a last word."""
+        self._mute = True
+        self._media.give_way()
+        if self.client is not None:
+            self.client.session.silence()
+            self.client.flush()
+
     def hold(self) -> None:
-        """The caller waits for somebody else: the model does not hear them, and no time runs out."""
-        self._held, self._media.to_model = self._media.to_model, None
-        self._note(NoInput.caller_speaks)
+        """The caller waits for somebody else: the model does not hear them, and no time runs out.
+
+        Who held it more than once is back with as many `resume`s.
+        """
+        self._holds += 1
+        if self._holds == 1:
+            self._held, self._media.to_model = self._media.to_model, None
+            self._note(NoInput.caller_speaks)
 
     def resume(self) -> None:
         """The caller is back."""
-        self._media.to_model, self._held = self._held, None
-        self._note(NoInput.caller_pauses, self._loop.time())
+        self._holds -= 1
+        if self._holds == 0:
+            self._media.to_model, self._held = self._held, None
+            self._note(NoInput.caller_pauses, self._loop.time())
 
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
@@ -178,6 +221,8 @@ class Talk:
         if self._left:
             return
         match event:
+            case xai.AgentAudio() if self._mute:
+                pass
             case xai.AgentAudio():
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:
@@ -186,13 +231,7 @@ class Talk:
             case xai.AgentAudioDone():
                 self._media.play_end(event.item_id)
             case xai_events.SpeechStarted():
-                self._settle_cut()
-                self._barge_in("model")
-                if self.on_caller:
-                    self.on_caller(True)
-                if self.desk is not None:
-                    self.desk.caller(speaks=True)
-                self._note(NoInput.caller_speaks)
+                self._caller_begins()
             case xai_events.SpeechStopped():
                 self._turn.speech_stopped(time.monotonic())
                 if self.on_caller:
@@ -226,6 +265,16 @@ class Talk:
                 if self.desk is not None:
                     self.desk.response_created(event.response_id)
 
+    def _caller_begins(self) -> None:
+        self._spoke.set()
+        self._settle_cut()
+        self._barge_in("model")
+        if self.on_caller:
+            self.on_caller(True)
+        if self.desk is not None:
+            self.desk.caller(speaks=True)
+        self._note(NoInput.caller_speaks)
+
     def _barge_in(self, confirmed_by: str) -> None:
         stop_ms = self._media.stop_ms()
         flushed = self._media.flush()
@@ -235,6 +284,7 @@ class Talk:
         if not flushed.item_id.startswith(PROMPT):
             # Sent with the session's outbox, right after this event.
             self.client.session.interrupt(flushed.item_id, flushed.played_ms)
+            self._heard_so_far(flushed)
         self._emit(
             model.BargeIn,
             item_id=flushed.item_id,
@@ -295,7 +345,26 @@ class Talk:
         return self._media.talking
 
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
+        if role is Role.AGENT:
+            if item_id in self._cut:
+                return
+            self._words.pop(item_id, None)
+            self._words[item_id] = text
+            if len(self._words) > MAX_ITEMS:
+                del self._words[next(iter(self._words))]
         self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
+
+    def _heard_so_far(self, flushed: Flushed) -> None:
+        """The item under way was heard up to here, those after it not at all: the transcript says so."""
+        items = list(self._words)
+        start = items.index(flushed.item_id) if flushed.item_id in items else len(items)
+        self._cut.append(flushed.item_id)
+        for item_id in items[start:]:
+            text = self._words.pop(item_id)
+            own = item_id == flushed.item_id
+            self._cut.append(item_id)
+            text = heard(text, flushed.played_ms, flushed.dropped_of_item_ms) if own else ""
+            self._emit(model.Transcript, role=Role.AGENT, item_id=item_id, text=text, final=True, cut=True)
 
     # --- from the media
 

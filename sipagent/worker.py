@@ -23,15 +23,17 @@ from sipagent.ari.objects import ChannelHandle
 from sipagent.call import APOLOGY_EXTENSION, Call
 from sipagent.config import Settings
 from sipagent.dialling import DialGuard
-from sipagent.errors import AriError, ConfigError
+from sipagent.errors import AriError, ConfigError, SipAgentError
 from sipagent.flow.machine import Plan
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.house import House, Policy
+from sipagent.leg import refusal
 from sipagent.link import WorkerLink
 from sipagent.model import CallOutcome, Reason
 from sipagent.observe.logs import log_event
 from sipagent.orders import Answer, WorkerState
+from sipagent.outbound import errand_of
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
 from sipagent.tools.client import Toolbox
@@ -64,6 +66,7 @@ class Worker:
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
+        self._asides: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
         self.ari = AriClient(
             url=asterisk.url,
@@ -132,6 +135,44 @@ class Worker:
                 self._listener(Answer(order.id, error))
             case orders.Reload():
                 self._reloading = asyncio.create_task(self._read_anew(order.id), name="reload")
+            case orders.Originate():
+                self._listener(Answer(order.id, self._call_out(order)))
+            case orders.Tell() | orders.Supervise() | orders.Dismiss():
+                task = asyncio.create_task(self._in_call(order), name="order")
+                self._asides.add(task)
+                task.add_done_callback(self._asides.discard)
+
+    def _call_out(self, order: orders.Originate) -> str:
+        """Begin a call; why not, where it cannot even begin."""
+        if not self.accepting:
+            return "this worker takes no calls"
+        if not self.ari.connected:
+            return "Asterisk is away"
+        if order.agent not in self.house.settings.agents:
+            return f"there is no agent {order.agent!r}"
+        if not order.trunks:
+            return "over which trunk? None was named"
+        # Whoever asks is told at once; the call tells of it too, and ends.
+        why = refusal(errand_of(order, order.trunks[0]), self.house)
+        self._start(Call.outgoing(order, self.house), contextlib.nullcontext())
+        return why
+
+    async def _in_call(self, order: orders.Tell | orders.Supervise | orders.Dismiss) -> None:
+        """The operator does something in a live call; a supervisor's phone may ring a while."""
+        error = "no such call"
+        if found := self._calls.get(order.call_id):
+            call, error = found[0], ""
+            try:
+                match order:
+                    case orders.Tell():
+                        call.tell_agent(order.text, answer=order.answer)
+                    case orders.Supervise():
+                        await call.supervise(order.supervisor, order.how)
+                    case orders.Dismiss():
+                        await call.dismiss_supervisor()
+            except SipAgentError as refusal:
+                error = str(refusal)
+        self._listener(Answer(order.id, error))
 
     async def _read_anew(self, order_id: str) -> None:
         """New calls get the new policy; whatever is wrong with it leaves the old one in force."""
@@ -162,7 +203,9 @@ class Worker:
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
-        call = Call(start, listening.__enter__(), self.house)
+        self._start(Call.incoming(start, listening.__enter__(), self.house), listening)
+
+    def _start(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
         task = asyncio.create_task(self._serve(call, listening), name=f"call-{call.id}")
         self._calls[call.id] = (call, task)
 

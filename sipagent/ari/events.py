@@ -39,6 +39,19 @@ class Channel(msgspec.Struct, frozen=True):
     channelvars: dict[str, str] = {}
 
 
+class RequestedDestination(msgspec.Struct, frozen=True):
+    """ARI `RequiredDestination`, the part we read: the user part of Refer-To, and a Replaces header's dialog."""
+
+    destination: str = ""
+    protocol_id: str = ""
+
+
+class ReferredBy(msgspec.Struct, frozen=True):
+    """ARI `ReferredBy`, the part we read."""
+
+    source_channel: Channel
+
+
 class StasisStart(msgspec.Struct, frozen=True, tag_field="type", tag="StasisStart"):
     """A channel came to our application."""
 
@@ -82,6 +95,44 @@ class ChannelDtmfReceived(msgspec.Struct, frozen=True, tag_field="type", tag="Ch
     duration_ms: int = 0
 
 
+class ChannelHold(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelHold"):
+    """Its far end holds the call (RFC 3264, 8.4: a re-INVITE with sendonly or inactive)."""
+
+    channel: Channel
+
+
+class ChannelUnhold(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelUnhold"):
+    """Its far end is back."""
+
+    channel: Channel
+
+
+class ReferTo(msgspec.Struct, frozen=True):
+    """ARI `ReferTo`, the part we read."""
+
+    requested_destination: RequestedDestination = RequestedDestination()
+
+
+class ChannelTransfer(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelTransfer"):
+    """Its far end asks us to talk to somebody else (REFER), where PJSIP_TRANSFER_HANDLING is ari-only.
+
+    `source` (ARI: referred_by) is the channel that asks.
+    """
+
+    referred_by: ReferredBy
+    refer_to: ReferTo = ReferTo()
+
+    @property
+    def channel(self) -> Channel:
+        """Whose event it is."""
+        return self.referred_by.source_channel
+
+    @property
+    def user(self) -> str:
+        """The number asked for."""
+        return self.refer_to.requested_destination.destination
+
+
 class ApplicationReplaced(msgspec.Struct, frozen=True, tag_field="type", tag="ApplicationReplaced"):
     """Another socket registered our application's name and took our events."""
 
@@ -112,6 +163,9 @@ ChannelEvent = (
     | ChannelDestroyed
     | ChannelStateChange
     | ChannelDtmfReceived
+    | ChannelHold
+    | ChannelUnhold
+    | ChannelTransfer
 )
 Event = (
     StasisStart
@@ -120,6 +174,9 @@ Event = (
     | ChannelDestroyed
     | ChannelStateChange
     | ChannelDtmfReceived
+    | ChannelHold
+    | ChannelUnhold
+    | ChannelTransfer
     | ApplicationReplaced
     | RestResponse
 )

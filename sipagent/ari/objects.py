@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from sipagent.ari import events
-from sipagent.ari.client import BRIDGE_SUFFIX, AriClient
+from sipagent.ari.client import BRIDGE_SUFFIX, AriClient, ChannelEvents
 from sipagent.errors import AriError, AriRefused, AriUnavailable
 
 STASIS_START_TIMEOUT_S = 5.0
@@ -79,6 +79,10 @@ class ChannelHandle:
         if not isinstance(answer, dict):
             return {}
         return {name: float(value) for name, value in answer.items() if isinstance(value, int | float)}
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Press keys towards the far end, as it understands them (RFC 4733 by default)."""
+        await self.ari.request("POST", f"channels/{self.id}/dtmf", {"dtmf": digits})
 
     async def watch_elsewhere(self) -> None:
         """Have its events told also while it is in the dialplan."""
@@ -153,14 +157,7 @@ async def external_media(
                 },
                 {"variables": dict(variables)},
             )
-            try:
-                async with asyncio.timeout(STASIS_START_TIMEOUT_S):
-                    while not isinstance(await happenings.next(), events.StasisStart):
-                        pass
-            except TimeoutError:
-                raise AriUnavailable(
-                    f"the ExternalMedia channel did not reach {ari.app} in {STASIS_START_TIMEOUT_S:g} s"
-                ) from None
+            await _until_started(happenings, ari)
             address = await channel.variable("UNICASTRTP_LOCAL_ADDRESS")
             local_port = await channel.variable("UNICASTRTP_LOCAL_PORT")
             if not (address and local_port.isdigit()):
@@ -168,6 +165,45 @@ async def external_media(
             yield ExternalMedia(channel, (address, int(local_port)))
         finally:
             await channel.hang_up(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Snoop:
+    """A channel that hears what another hears or says, and what happens to it."""
+
+    channel: ChannelHandle
+    happenings: ChannelEvents
+
+
+@contextlib.asynccontextmanager
+async def snoop(channel: ChannelHandle, snoop_id: str, *, spy: str) -> AsyncIterator[Snoop]:
+    """A snoop on a channel for the length of the block. `spy`: in (what it says), out (what it hears) or both.
+
+    It copies frames as they pass; the channel's bridge stays as it is.
+    """
+    ari = channel.ari
+    handle = ChannelHandle(ari, snoop_id)
+    with ari.listen(snoop_id) as happenings:
+        try:
+            await ari.request(
+                "POST", f"channels/{channel.id}/snoop/{snoop_id}", {"spy": spy, "app": ari.app, "appArgs": "snoop"}
+            )
+            await _until_started(happenings, ari)
+            yield Snoop(handle, happenings)
+        finally:
+            await handle.hang_up(16)
+
+
+async def _until_started(happenings: ChannelEvents, ari: AriClient) -> None:
+    """The request that makes a channel answers before the channel is in our application."""
+    try:
+        async with asyncio.timeout(STASIS_START_TIMEOUT_S):
+            while not isinstance(await happenings.next(), events.StasisStart):
+                pass
+    except TimeoutError:
+        raise AriUnavailable(
+            f"{happenings.channel_id} did not reach {ari.app} in {STASIS_START_TIMEOUT_S:g} s"
+        ) from None
 
 
 async def _delete(ari: AriClient, uri: str, query: Mapping[str, str] | None = None) -> None:

@@ -54,6 +54,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _queues(settings)
     yield from _others(settings)
     yield from _transfers(settings)
+    yield from _outward(settings)
     yield from _prompts(settings)
     yield from _loops(settings)
     for where, what in tool_problems(settings, CALL_VARIABLES):
@@ -200,6 +201,12 @@ def _transfers(settings: Settings) -> Iterator[Problem]:
         for transfer in agent.transfers:
             if transfer not in settings.transfers:
                 yield Problem(("agents", name, "transfers"), _nobody("transfer", transfer, settings.transfers))
+        for used in agent.digits:
+            if used not in settings.digits:
+                yield Problem(("agents", name, "digits"), _nobody("digits", used, settings.digits))
+        for used in agent.messages:
+            if used not in settings.mailboxes:
+                yield Problem(("agents", name, "messages"), _nobody("mailbox", used, settings.mailboxes))
     for name, place in settings.transfers.items():
         if place.to.kind != "dial" and place.how != "dial":
             yield Problem(("transfers", name, "how"), f"{place.how!r} is for phones (dial:...), not for {place.to}")
@@ -210,6 +217,27 @@ def _transfers(settings: Settings) -> Iterator[Problem]:
                     ("transfers", name, "how"),
                     f"trunk {trunk!r} takes no REFER (trunks.{trunk}.refer); without it the call is dialled",
                 )
+
+
+def _outward(settings: Settings) -> Iterator[Problem]:
+    outbound = settings.outbound
+    for place, trunk in enumerate(outbound.trunks):
+        if trunk not in settings.endpoints:
+            yield Problem(("outbound", "trunks", place), _nobody("trunk", trunk, settings.endpoints))
+        elif (
+            trunk in settings.trunks
+            and not settings.trunks[trunk].hosts
+            and settings.trunks[trunk].auth.kind != "accept"
+        ):
+            yield Problem(("outbound", "trunks", place), f"trunk {trunk!r} has no hosts: calls out go nowhere")
+    if outbound.hours and outbound.hours not in settings.hours:
+        yield Problem(("outbound", "hours"), _nobody("hours", outbound.hours, settings.hours))
+    for name, supervisor in settings.supervisors.items():
+        if supervisor.to.kind != "dial":
+            yield Problem(("supervisors", name, "to"), f"a supervisor has a phone (dial:...), {supervisor.to} is none")
+    for name, agent in settings.agents.items():
+        if agent.may_schedule_callbacks and not outbound.trunks:
+            yield Problem(("agents", name, "may_schedule_callbacks"), "by which trunk? Set [outbound] trunks")
 
 
 def _trunk_of(destination: Destination, settings: Settings) -> str:

@@ -165,6 +165,16 @@ class Agent(Section):
     """Names of [transfers.NAME] that this agent may send callers to."""
     may_hang_up: bool = True
     """The agent ends the call itself when everything has been said."""
+    may_hold: bool = False
+    """Put the caller on hold, with music, for a while."""
+    may_send_dtmf: bool = False
+    """Press keys: for calls out that reach a menu."""
+    digits: tuple[str, ...] = ()
+    """Names of [digits.NAME] that callers may key in; nobody sees them but the tools, as {NAME}."""
+    messages: tuple[str, ...] = ()
+    """Mailboxes that this agent takes messages for."""
+    may_schedule_callbacks: bool = False
+    """Promise to call back: queued and made by [outbound], to numbers that dial_policy.allow lists."""
     tools: tuple[str, ...] = ()
     """What it may use, by the names of [tools]."""
 

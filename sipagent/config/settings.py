@@ -16,6 +16,7 @@ from pydantic_settings import (
 from sipagent.config.base import Name, Variable
 from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
+from sipagent.config.outward import Digits, Outbound, Supervisors
 from sipagent.config.routes import Hours, Pattern, Route
 from sipagent.config.sections import (
     Agent,
@@ -69,6 +70,11 @@ class Settings(BaseSettings):
     transfers: dict[Name, Transfer] = {}
     """Where agents may send callers."""
     dial_policy: DialPolicy = DialPolicy()
+    outbound: Outbound = Outbound()
+    digits: dict[Name, Digits] = {}
+    """What agents may have callers key in unseen."""
+    supervisors: Supervisors = {}
+    """Who may look in on live calls."""
     variables: dict[Variable, str] = {}
     """{name} in prompts and instructions."""
     steps: dict[str, dict[str, dict[str, Any]]] = {}

@@ -18,10 +18,10 @@ class Transfer(Section):
     """What the model is told: who that is, and when to send somebody there."""
     to: Destination
     """A phone (dial:401@pbx), a queue, a menu, a mailbox, another agent."""
-    how: Literal["dial", "refer", "warm"] = "dial"
+    how: Literal["dial", "refer", "warm", "conference"] = "dial"
     """Of a phone. dial: it rings, and who answers is joined with the caller. refer: the caller's own side is asked
     to call there (SIP REFER); where it refuses, we dial. warm: whoever answers hears first who calls and why, and
-    takes the call or does not."""
+    takes the call or does not. conference: the agent stays, and the three hear each other."""
 
 
 class DialPolicy(Section):

@@ -57,8 +57,10 @@ class _Utterance:
 class PhoneMedia:
     """RTP of one call. Made before the call (its port goes into the SDP), started when the far end is known."""
 
-    def __init__(self, host: str, law: Law) -> None:
+    def __init__(self, host: str, law: Law, *, latch: bool = False) -> None:
+        """`latch`: whoever sends first is the far end (symmetric RTP), for one who is called and reads no SDP."""
         self.law = law
+        self._latch = latch
         self.heard: list[Heard] = []
         self.sent: list[tuple[float, bytes]] = []
         """Each G.711 frame that left, with its time."""
@@ -209,6 +211,8 @@ class PhoneMedia:
             if packet is None:
                 self.invalid += 1
                 continue
+            if self._remote is None and self._latch:
+                self._remote = source
             if self._remote and source[0] != self._remote[0]:
                 self.foreign += 1
                 continue

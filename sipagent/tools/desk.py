@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 Emit = Callable[..., None]
 MAX_SHOWN_CHARS = 2000
-"""Of arguments and results, where the operator has them shown."""
+"""Of arguments and results in events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class Desk:
         *,
         builtin: Mapping[str, Builtin],
         variables: Mapping[str, str],
-        show: bool,
+        secrets: Mapping[str, str],
     ) -> None:
-        """`variables` of the call for templates; `show`: arguments and results may stand in events."""
+        """`variables` of the call for templates; `secrets` too, and no tool may give one of them to the model."""
         self._toolset, self._builtin, self._emit = toolset, builtin, emit
-        self._variables, self._show = variables, show
+        self._variables, self._secrets = variables, secrets
         self._voice: Voice | None = voice
         self._call_id = str(structlog.contextvars.get_contextvars().get("call_id", ""))
         self._elsewhere = toolset.elsewhere(agent.tools)
@@ -160,7 +160,7 @@ class Desk:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
                 case calls.Refused():
-                    log.warning("tool_refused", name=action.function, **self._shown("result", action.why))
+                    log.warning("tool_refused", name=action.function)
                     self._returned(action.function, error_output(action.why), ok=False, duration_ms=0.0, size=0)
                 case calls.Answer():
                     voice.send_results(action.outputs, respond=action.respond)
@@ -194,15 +194,18 @@ class Desk:
 
     async def _run(self, action: calls.Run) -> None:
         function = self._core.functions[action.function]
-        shown = self._shown("arguments", json.dumps(action.arguments, ensure_ascii=False))
-        self._emit(model.ToolCalled, name=function.name, **shown)
+        arguments = json.dumps(action.arguments, ensure_ascii=False)
+        self._emit(model.ToolCalled, name=function.name, arguments=arguments[:MAX_SHOWN_CHARS])
         started = self._loop.time()
         size = 0
         if own := self._builtin.get(function.name):
             output, ok = await self._run_own(own, action)
         else:
-            returned = await self._toolset.run(function, action.arguments, self._call_id, self._variables)
+            known = {**self._variables, **self._secrets}
+            returned = await self._toolset.run(function, action.arguments, self._call_id, known)
             output, ok = (error_output(returned.error), False) if returned.error else (returned.output, True)
+            for name, value in self._secrets.items():
+                output = output.replace(value, f"({name})")
             size = returned.bytes
         duration_ms = round((self._loop.time() - started) * 1000, 1)
         self._returned(function.name, output, ok=ok, duration_ms=duration_ms, size=size or len(output))
@@ -221,8 +224,5 @@ class Desk:
         return json.dumps(result, ensure_ascii=False), "error" not in result
 
     def _returned(self, name: str, output: str, *, ok: bool, duration_ms: float, size: int) -> None:
-        shown = self._shown("result", output)
-        self._emit(model.ToolReturned, name=name, ok=ok, duration_ms=duration_ms, bytes=size, **shown)
-
-    def _shown(self, key: str, text: str) -> dict[str, str]:
-        return {key: text[:MAX_SHOWN_CHARS]} if self._show else {}
+        result = output[:MAX_SHOWN_CHARS]
+        self._emit(model.ToolReturned, name=name, ok=ok, duration_ms=duration_ms, bytes=size, result=result)

@@ -322,6 +322,19 @@ def force_message(text: str, *, interruptible: bool = True) -> bytes:
     )
 
 
+def system_message(text: str) -> bytes:
+    """A `message` item of role system: the model acts on it, nobody hears it (section 2.2)."""
+    return _encode(
+        type="conversation.item.create",
+        item={"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]},
+    )
+
+
+def response_cancel() -> bytes:
+    """`response.cancel`: whatever is being answered is not."""
+    return _encode(type="response.cancel")
+
+
 def function_call_output(call_id: str, output: str) -> bytes:
     """The result of a function call; one `response.create` must follow the last of them."""
     return _encode(

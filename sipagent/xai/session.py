@@ -213,6 +213,15 @@ class RealtimeSession:
         """Let the server speak a text word for word."""
         self._outbox.append(wire.force_message(text))
 
+    def whisper(self, text: str) -> None:
+        """Tell the model something that the caller does not hear."""
+        self._outbox.append(wire.system_message(text))
+
+    def silence(self) -> None:
+        """Whatever is being answered must not be heard, and no more of it is wanted."""
+        self._bury_answer()
+        self._outbox.append(wire.response_cancel())
+
     def interrupt(self, item_id: str, played_ms: int) -> None:
         """The caller spoke over this item and heard so much of it; the rest must not be heard.
 

@@ -55,6 +55,11 @@ class Rig:
         """Events of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
+    def hang_up(self) -> None:
+        """The operator ends the call that is up."""
+        ((call, _),) = self.worker._calls.values()
+        call.hang_up(model.CallOutcome(model.Reason.OPERATOR_HANGUP))
+
     @property
     def outcome(self) -> model.CallOutcome:
         return self.of(model.CallEnded)[-1].outcome

@@ -1,0 +1,373 @@
+"""A person's visit: what they hear and say from the answer on, led by the flow from step to step.
+
+Something to hear, a choice, an agent, and back again from wherever Asterisk had them. Whoever decides that the call is
+over raises `CallOver`; what was made for the visit is undone by `leave_room`. How the call came to be, and what its
+end looks like, is the call's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from sipagent import away, model
+from sipagent.audio import PTIME_MS, Law
+from sipagent.callcontrol import CallControl
+from sipagent.caller import Caller
+from sipagent.config.destinations import Destination
+from sipagent.conversation import Conversation, instructed
+from sipagent.errors import DialingRefused, OrderRefused, RealtimeError
+from sipagent.flow import machine
+from sipagent.flow.machine import Flow
+from sipagent.house import House
+from sipagent.leg import Errand, permitted
+from sipagent.listener import listener
+from sipagent.model import CallOutcome, Disposition, Reason
+from sipagent.orders import Originate
+from sipagent.outbound import Detector
+from sipagent.room import NOBODY, Room
+from sipagent.story import Story
+from sipagent.transfer import Joined, Parties
+
+log = structlog.get_logger()
+
+WE_CALLED = """
+You have called them; they did not call you. When they have said hello, begin with: {greeting}
+"""
+
+
+class CallOver(Exception):
+    """Ends a call from anywhere inside its task group."""
+
+    def __init__(self, outcome: CallOutcome) -> None:
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who is there, and by which call."""
+
+    call_id: str
+    caller: Caller
+    number: str
+    """Theirs."""
+    law: Law
+    variables: dict[str, str]
+    """What is known of the call."""
+    order: Originate | None = None
+    """Of a call out."""
+
+
+class Visit:
+    """One person with us. `serve` until CallOver."""
+
+    def __init__(
+        self, visitor: Visitor, house: House, story: Story, group: asyncio.TaskGroup, undo: AsyncExitStack
+    ) -> None:
+        """Tasks of the visit run in the call's `group`; `undo` lets go of legs that have joined."""
+        self._call_id, self._caller, self._number = visitor.call_id, visitor.caller, visitor.number
+        self._law, self._order = visitor.law, visitor.order
+        self._house, self._story, self._group, self._undo = house, story, group, undo
+        self._emit = story.tell
+        self._loop = asyncio.get_running_loop()
+        self._flow = Flow(house.policy.plan, {})
+        self._flow.variables = visitor.variables
+        self._woken = asyncio.Event()
+        self._held = False
+        """They have put us on hold: no time runs out for them."""
+        self._speaking = False
+        """Something of the flow's is being said, and its end is waited for."""
+        self._understood = ""
+        """A key that was said. A step may do what it likes, so it does it in our task, not in the model's socket."""
+        self._room: Room | None = None
+        self._conversation: Conversation | None = None
+        self._control: CallControl | None = None
+        self._secrets: dict[str, str] = {}
+        """Digits that only tools may see."""
+        self._caller.on_key, self._caller.on_hold = self._on_key, self._on_hold
+
+    @property
+    def room(self) -> Room | None:
+        """Where they are with us; None while they are elsewhere."""
+        return self._room
+
+    async def serve(self, go: Destination) -> None:
+        """Do what the flow says until it says End."""
+        flow = self._flow
+        flow.begin(go, self._loop.time())
+        while True:
+            self._woken.clear()
+            while (action := flow.poll()) is not None:
+                await self._do(action)
+            if self._understood:
+                key, self._understood = self._understood, ""
+                flow.understood(key, self._loop.time())
+            elif self._speaking and not (self._room is not None and self._room.media.talking):
+                # Looked at here instead of told by the pacer: by now it is what was last asked for that is over.
+                self._speaking = False
+                flow.heard(self._loop.time())
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(None if self._held else flow.deadline):
+                        await self._woken.wait()
+                flow.handle_timer(self._loop.time())
+
+    async def _do(self, action: machine.Action) -> None:
+        flow = self._flow
+        match action:
+            case machine.Entered():
+                self._emit(model.StepEntered, step=str(action.step))
+            case machine.Say():
+                room = await self._in_room(answer=action.answer)
+                self._speaking = True
+                room.media.on_quiet = self._woken.set
+                room.play(action.phrases)
+            case machine.Quiet():
+                self._speaking = False
+                if self._room is not None:
+                    self._room.media.flush()
+            case machine.ToAgent():
+                await self._after(await self._converse(action.agent))
+            case machine.ToDial():
+                await self._dial(action)
+            case machine.Listen():
+                await self._listen(action)
+            case machine.StopListening():
+                self._stop_listening()
+            case machine.End():
+                if self._room is not None:
+                    # The last frame has left us; it is one frame long, and then the caller's.
+                    await asyncio.sleep(2 * PTIME_MS / 1000)
+                raise CallOver(action.outcome)
+            case _:
+                flow.returned(await self._go_elsewhere(away.place_of(action, self._house.settings)), self._loop.time())
+
+    # --- with us
+
+    async def _in_room(self, *, answer: bool = True) -> Room:
+        """The caller hears us and is heard; answered, unless early media is enough."""
+        if self._room is None:
+            self._room = Room(self._law, self._house)
+        room, channel = self._room, self._caller.channel
+        await room.open(self._call_id)
+        if answer and self._story.answered_s is None:
+            await channel.answer()
+            self._story.answered(self._loop.time())
+        elif self._story.answered_s is None:
+            await channel.progress()
+        await room.let_in(channel)
+        return room
+
+    async def _listen(self, action: machine.Listen) -> None:
+        """Words count as keys, from now until the question is settled."""
+        room = await self._in_room()
+        conversation = self._conversation = listener(room, action, self._house.policy, self._emit, self._on_understood)
+        conversation.talk.on_caller = self._on_caller
+        room.media.on_talk = self._on_listener_talk
+
+    def _on_understood(self, key: str) -> None:
+        self._understood = key
+        self._woken.set()
+
+    def _on_caller(self, speaks: bool) -> None:
+        """Who speaks to a menu has cut what it was saying: nothing is waited for but their words."""
+        if speaks:
+            self._speaking = False
+            self._flow.caller_speaks(self._loop.time())
+        elif not self._speaking:
+            self._flow.caller_pauses(self._loop.time())
+        self._woken.set()
+
+    def _on_listener_talk(self, item_id: str) -> None:
+        """It asks back: when it has been heard out, it is the caller's turn again."""
+        del item_id
+        self._speaking = True
+        self._flow.listener_speaks(self._loop.time())
+        self._woken.set()
+
+    def _on_key(self, digit: str) -> None:
+        self._flow.key(digit, self._loop.time())
+        self._woken.set()
+
+    def _on_hold(self, held: bool) -> None:
+        """They put us on hold: what was to be heard waits, the model hears no music, no time runs out."""
+        if held == self._held:
+            return
+        self._held = held
+        self._emit(model.CallHeld if held else model.CallRetrieved, by="caller")
+        if self._room is not None:
+            self._room.media.held = held
+        if self._conversation is not None:
+            (self._conversation.talk.hold if held else self._conversation.talk.resume)()
+        self._woken.set()
+
+    async def _dismiss(self, conversation: Conversation | None, control: CallControl | None = None) -> None:
+        """A conversation ends; what it counted stays."""
+        if control is not None:
+            await control.aclose()
+        if conversation is None:
+            return
+        try:
+            await conversation.close()
+        finally:
+            self._story.take_conversation(conversation)
+
+    def _stop_listening(self) -> None:
+        """Beside whatever comes next: a closing handshake is a round trip."""
+        conversation, self._conversation = self._conversation, None
+        control, self._control = self._control, None
+        self._understood = ""
+        if self._room is not None:
+            self._room.interruptible_by(NOBODY)
+            self._room.media.on_talk = None
+        if conversation is not None:
+            conversation.talk.leave()
+        self._group.create_task(self._dismiss(conversation, control))
+
+    async def leave_room(self) -> None:
+        """Everybody leaves, then the room goes; what was counted stays."""
+        conversation, self._conversation = self._conversation, None
+        control, self._control = self._control, None
+        await self._dismiss(conversation, control)
+        room, self._room = self._room, None
+        if room is not None:
+            await room.close()
+            self._story.take_room(room)
+
+    async def _converse(self, name: str) -> object:
+        """Ring while media and model connect side by side, answer, talk."""
+        house, settings, order = self._house, self._house.settings, self._order
+        agent = settings.agents[name]
+        if self._room is None:
+            self._room = Room(self._law, house)
+        we_ask = order is not None and self._story.disposition is None
+        control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
+        text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")
+        conversation = self._conversation = Conversation(
+            self._room,
+            agent,
+            house.policy,
+            self._emit,
+            instructions=instructed(text, settings.variables | self._flow.variables),
+            builtin=control.builtins(agent, settings),
+            variables=self._flow.variables,
+            secrets=self._secrets,
+            they_begin_s=settings.outbound.greet_after_s if we_ask else 0.0,
+        )
+        control.serve(
+            Parties(
+                call_id=self._call_id,
+                channel=self._caller.channel,
+                caller=self._number,
+                room=self._room,
+                agent_name=name,
+                agent=agent,
+                conversation=conversation,
+                ledger=self._story.ledger,
+                house=house,
+                emit=self._emit,
+                step_out=self._step_out,
+            )
+        )
+        if self._story.answered_s is None:
+            await self._caller.channel.ring()
+        conversation.dial()
+        await self._room.open(self._call_id)
+        if self._story.answered_s is None:
+            with contextlib.suppress(TimeoutError, RealtimeError):
+                async with asyncio.timeout(settings.call.answer_within_s):
+                    await conversation.ready()
+        await self._in_room()
+        if order is not None and order.detect and we_ask:
+            self._group.create_task(self._find_out_who(order))
+        return await conversation.run()
+
+    async def _after(self, result: object) -> None:
+        """The agent has done their part."""
+        match result:
+            case CallOutcome():
+                raise CallOver(result)
+            case Destination():
+                self._stop_listening()
+                self._flow.transfer(result, self._loop.time())
+            case Joined() if self._room is not None:
+                self._undo.push_async_callback(result.undo.aclose)
+                conversation, self._conversation = self._conversation, None
+                control, self._control = self._control, None
+                await self._room.join(result.leg.channel)
+                await self._dismiss(conversation, control)
+                await result.leg.until_gone()
+                raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))
+            case _:
+                raise TypeError(f"a conversation ended with {result!r}")
+
+    # --- a call out: a person, or a machine
+
+    async def _find_out_who(self, order: Originate) -> None:
+        """Beside the talk."""
+        disposition, why = await Detector(self._caller.channel).who()
+        await self._classified(order, disposition, "detector", why)
+
+    def _agent_says_machine(self) -> None:
+        if self._order is not None:
+            self._group.create_task(self._classified(self._order, Disposition.MACHINE, "agent", ""))
+
+    async def _classified(self, order: Originate, disposition: Disposition, said_by: str, detail: str) -> None:
+        """Somebody knows who answered. A machine gets what it is to get, and the call is over."""
+        if self._story.disposition in {Disposition.MACHINE, Disposition.FAX}:
+            return
+        self._emit(model.Classified, disposition=disposition, said_by=said_by, detail=detail)
+        conversation, machine_answers = self._conversation, disposition in {Disposition.MACHINE, Disposition.FAX}
+        if not machine_answers or conversation is None or order.machine == "agent":
+            return
+        conversation.talk.silence()
+        conversation.talk.hold()
+        if order.machine == "message" and disposition is Disposition.MACHINE:
+            await Detector(self._caller.channel).until_tone()
+            variables = self._house.settings.variables | self._flow.variables
+            await conversation.talk.say_last(instructed(order.message, variables))
+            raise CallOver(CallOutcome(Reason.COMPLETED, "a message was left on a machine"))
+        raise CallOver(CallOutcome(Reason.COMPLETED, f"a {disposition} answered"))
+
+    # --- elsewhere
+
+    async def _dial(self, to: machine.ToDial) -> None:
+        """A second leg by the dialplan, if the policy lets us."""
+        errand = Errand(self._call_id, to, "flow", caller=self._number, beside=self._caller.channel.id)
+        try:
+            async with permitted(errand, self._house, self._emit):
+                result = await self._go_elsewhere(away.place_of(to, self._house.settings))
+        except DialingRefused:
+            result = "REFUSED"
+        self._flow.returned(result, self._loop.time())
+
+    async def _go_elsewhere(self, place: away.Place) -> str:
+        """Asterisk has the caller until they come back; returns its word for how it was."""
+        await self.leave_room()
+        return await self._step_out(place)
+
+    async def _step_out(self, place: away.Place) -> str:
+        """The same with the room kept for them."""
+        word = await self._caller.step_out(place)
+        if self._room is not None:
+            await self._room.let_in(self._caller.channel, again=True)
+        return word
+
+    # --- what the operator may ask
+
+    def whisper(self, text: str, *, answer: bool) -> None:
+        """Tell the agent something that the caller does not hear. OrderRefused when there is no agent."""
+        if self._conversation is None or not self._conversation.talk.whisper(text, answer=answer):
+            raise OrderRefused("no agent is in this call now")
+
+    def taken_over(self, joined: Joined) -> bool:
+        """Somebody takes the agent's place; False when no agent has the caller."""
+        conversation = self._conversation
+        if conversation is None or self._control is None or conversation.left.done():
+            return False
+        conversation.left.set_result(joined)
+        return True
