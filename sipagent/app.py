@@ -21,10 +21,11 @@ from sipagent.config import Settings
 from sipagent.control import api
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.control.operator import Operator
 from sipagent.control.supervisor import Supervisor
-from sipagent.errors import ConfigError, OrderRefused, ToolError
+from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
-from sipagent.orders import HangUp, Reload
+from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
@@ -32,7 +33,6 @@ from sipagent.worker import Worker, needed_prompts
 log = structlog.get_logger()
 
 RELOAD_TIMEOUT_S = 15.0
-ORDER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class ControlProcess:
         self._settings = settings
         self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
+        self.operator = Operator(self._hub, self.live, lambda: self._settings)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._anew = anew
         self._one_reload = asyncio.Lock()
@@ -96,7 +97,7 @@ class ControlProcess:
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
-        server = _ApiServer(api_config(self.live, self._hang_up, self.reload))
+        server = _ApiServer(api_config(self.live, self.operator, self.reload))
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -158,16 +159,6 @@ class ControlProcess:
             self._settings = settings
             return fixed
 
-    async def _hang_up(self, call_id: str) -> bool:
-        call = self.live.calls.get(call_id)
-        if call is None:
-            return False
-        try:
-            await self._hub.ask(call.worker, HangUp(call_id=call_id), ORDER_TIMEOUT_S)
-        except OrderRefused:
-            return False
-        return True
-
 
 class _ApiServer(uvicorn.Server):
     """uvicorn inside our loop; signals are the composition root's, not its."""
@@ -184,10 +175,14 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 
-def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload) -> uvicorn.Config:
+def api_config(live: Live, operator: Operator, reload: api.Reload) -> uvicorn.Config:
     """How the API is served."""
     return uvicorn.Config(
-        api.build(live, hang_up, reload), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        api.build(live, operator, reload),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
 
 

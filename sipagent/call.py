@@ -179,7 +179,7 @@ class Call:
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
         variables = variables_of(self.invite, facts)
-        return decision.go, Visitor(self.id, caller, self.invite.caller, self.law, variables)
+        return decision.go, Visitor(self.id, caller, self.invite.caller, self.invite.endpoint, self.law, variables)
 
     async def _reach(self, order: Originate, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """We call somebody, and an agent talks with whoever answers."""
@@ -201,7 +201,9 @@ class Call:
             "original_called": order.to,
             "trunk": reached.trunk,
         }
-        return Destination(f"agent:{order.agent}"), Visitor(self.id, caller, order.to, self.law, variables, order)
+        return Destination(f"agent:{order.agent}"), Visitor(
+            self.id, caller, order.to, reached.trunk, self.law, variables, order
+        )
 
     def _watch(self, caller: Caller | None) -> Caller:
         """From here on we hear of everything that happens to them."""

@@ -47,7 +47,11 @@ class Caller:
     async def until_gone(self) -> Gone:
         """Read what happens until there is nothing more to read."""
         while True:
-            match await self.happenings.next():
+            happenings = self.happenings
+            event = await happenings.next()
+            if happenings is not self.happenings:
+                continue  # somebody else has taken their place meanwhile
+            match event:
                 case events.StasisStart(args=["back", *words]) if self._elsewhere is not None:
                     if not self._elsewhere.done():
                         self._elsewhere.set_result(words[0] if words else "")
@@ -86,6 +90,10 @@ class Caller:
             return await back
         finally:
             self._elsewhere = None
+
+    def become(self, channel: ChannelHandle, happenings: ChannelEvents) -> None:
+        """Somebody else takes their place; the end of the old channel, which must follow, is no end of the call."""
+        self.channel, self.happenings = channel, happenings
 
     def let_go(self) -> None:
         """Nobody is told any more: nothing here points back to who points to us."""

@@ -9,6 +9,7 @@
      |   |- AriUnavailable   nobody answers, or the socket is gone
      |   |- AriRefused       an answer of 400 or more: holds the status
      |- OrderRefused       a worker will not, or cannot, do what the operator asks
+     |   |- NoSuchCall        or the call it is about is over
      |- DialingRefused     the dial policy, or a full trunk, lets no call out
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
@@ -51,6 +52,10 @@ class AriRefused(AriError):
 
 class OrderRefused(SipAgentError):
     """A worker is not there, or says no; the text says why."""
+
+
+class NoSuchCall(OrderRefused):
+    """The order is about a call that is not there (any more)."""
 
 
 class DialingRefused(SipAgentError):

@@ -18,6 +18,7 @@ import structlog
 
 from sipagent import away, model
 from sipagent.ari.objects import ChannelHandle
+from sipagent.caller import Caller
 from sipagent.config import Agent, Settings
 from sipagent.config.transfers import Transfer
 from sipagent.conversation import Conversation
@@ -56,7 +57,7 @@ class Parties:
     """Who is there, for as long as one agent talks with one caller."""
 
     call_id: str
-    channel: ChannelHandle
+    person: Caller
     caller: str
     """Their number."""
     room: Room
@@ -68,6 +69,11 @@ class Parties:
     emit: Emit
     step_out: StepOut
     """Sends the caller to a place of the dialplan and returns its word, the room being kept."""
+
+    @property
+    def channel(self) -> ChannelHandle:
+        """The caller's."""
+        return self.person.channel
 
     def leave(self, to: object) -> None:
         """The agent's part is over, and what follows is `to`."""

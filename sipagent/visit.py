@@ -20,16 +20,17 @@ from sipagent.callcontrol import CallControl
 from sipagent.caller import Caller
 from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
-from sipagent.errors import DialingRefused, OrderRefused, RealtimeError
+from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeError
 from sipagent.flow import machine
-from sipagent.flow.machine import Flow
+from sipagent.flow.machine import Flow, ToDial
 from sipagent.house import House
-from sipagent.leg import Errand, permitted
+from sipagent.leg import ANSWERED, Errand, leg_out, permitted
 from sipagent.listener import listener
 from sipagent.model import CallOutcome, Disposition, Reason
 from sipagent.orders import Originate
 from sipagent.outbound import Detector
 from sipagent.room import NOBODY, Room
+from sipagent.routing.facts import clean_number
 from sipagent.story import Story
 from sipagent.transfer import Joined, Parties
 
@@ -38,6 +39,14 @@ log = structlog.get_logger()
 WE_CALLED = """
 You have called them; they did not call you. When they have said hello, begin with: {greeting}
 """
+
+
+NOTIFIED_S = 2.0
+"""Who asked by REFER hangs up when told that it is done; after this long we do."""
+
+
+SUBSCRIBED_S = 0.3
+"""Asterisk's first NOTIFY (100 Trying) must be through, or a second one is lost."""
 
 
 class CallOver(Exception):
@@ -55,6 +64,8 @@ class Visitor:
     caller: Caller
     number: str
     """Theirs."""
+    endpoint: str
+    """The trunk or phone account they are at."""
     law: Law
     variables: dict[str, str]
     """What is known of the call."""
@@ -70,7 +81,7 @@ class Visit:
     ) -> None:
         """Tasks of the visit run in the call's `group`; `undo` lets go of legs that have joined."""
         self._call_id, self._caller, self._number = visitor.call_id, visitor.caller, visitor.number
-        self._law, self._order = visitor.law, visitor.order
+        self._law, self._order, self._endpoint = visitor.law, visitor.order, visitor.endpoint
         self._house, self._story, self._group, self._undo = house, story, group, undo
         self._emit = story.tell
         self._loop = asyncio.get_running_loop()
@@ -88,7 +99,9 @@ class Visit:
         self._control: CallControl | None = None
         self._secrets: dict[str, str] = {}
         """Digits that only tools may see."""
+        self._referred = False
         self._caller.on_key, self._caller.on_hold = self._on_key, self._on_hold
+        self._caller.on_refer = self._on_refer
 
     @property
     def room(self) -> Room | None:
@@ -261,7 +274,7 @@ class Visit:
         control.serve(
             Parties(
                 call_id=self._call_id,
-                channel=self._caller.channel,
+                person=self._caller,
                 caller=self._number,
                 room=self._room,
                 agent_name=name,
@@ -356,6 +369,46 @@ class Visit:
         if self._room is not None:
             await self._room.let_in(self._caller.channel, again=True)
         return word
+
+    # --- somebody takes their place
+
+    def _on_refer(self, number: str) -> None:
+        """They ask us to go on with somebody else (REFER), one at a time."""
+        if not self._referred:
+            self._referred = True
+            self._group.create_task(self._go_on_with(number))
+
+    async def _go_on_with(self, number: str) -> None:
+        """Ring where they say, if the policy lists that number: whoever answers takes their place.
+
+        They hear how it goes by NOTIFY, and leave by themselves once it is done; where it is not, they stay.
+        """
+        old, settings = self._caller.channel, self._house.settings
+        # A phone of ours has no line of its own to somebody else.
+        trunk = self._endpoint if self._endpoint in settings.trunks else next(iter(settings.outbound.trunks), "")
+        to = ToDial(clean_number(number), trunk, settings.call.dial_within_s)
+        errand = Errand(f"{self._call_id}-referred", to, "transfer", self._number, beside=old.id, listed=False)
+        self._emit(model.TransferStarted, target=to.number, how="referred")
+        async with AsyncExitStack() as undo:
+            try:
+                leg = await undo.enter_async_context(leg_out(errand, self._house, self._emit))
+                result = (await leg.ring(shown=self._number, for_channel=old.id)).result
+            except (DialingRefused, ValueError) as refusal:
+                result = str(refusal)
+            if result == ANSWERED and self._room is not None:
+                self._caller.become(leg.channel, leg.happenings)
+                await self._room.admit(leg.channel)
+                self._undo.push_async_callback(undo.pop_all().aclose)
+        self._emit(model.TransferEnded, target=to.number, result=result)
+        await asyncio.sleep(SUBSCRIBED_S)
+        try:
+            await old.transfer_progress("channel_answered" if result == ANSWERED else "channel_declined")
+        except AriError as error:  # they may be gone already
+            log.info("refer_not_told", error=str(error))
+        await asyncio.sleep(NOTIFIED_S)  # Asterisk tells of one REFER more than once
+        if result == ANSWERED:
+            await old.hang_up(16)
+        self._referred = False
 
     # --- what the operator may ask
 

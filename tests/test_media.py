@@ -53,7 +53,7 @@ def test_flush_tells_the_milliseconds_really_sent() -> None:
     queue.put("one", b"x" * 1600)
     for _ in range(3):
         queue.take_frame()
-    assert queue.flush() == Flushed("one", 60, 140)
+    assert queue.flush() == Flushed("one", 60, 140, 140)
     assert queue.flush() is None
     assert queue.take_frame() is None
 
@@ -61,13 +61,14 @@ def test_flush_tells_the_milliseconds_really_sent() -> None:
 def test_flush_before_the_first_frame_and_in_the_second_item() -> None:
     queue = PlayoutQueue(Law.ULAW)
     queue.put("one", b"x" * 160)
-    assert queue.flush() == Flushed("one", 0, 20)
+    assert queue.flush() == Flushed("one", 0, 20, 20)
     queue.put("two", b"x" * 240)
     queue.end("two")
     queue.put("three", b"y" * 400)
     queue.take_frame()
     queue.take_frame()  # 80 bytes of each
-    assert queue.flush() == Flushed("three", 10, 40)
+    queue.put("four", b"z" * 160)
+    assert queue.flush() == Flushed("three", 10, 60, 40)
 
 
 def test_an_hour_in_one_message_is_bounded() -> None:

@@ -80,6 +80,13 @@ class ChannelHandle:
             return {}
         return {name: float(value) for name, value in answer.items() if isinstance(value, int | float)}
 
+    async def transfer_progress(self, state: str) -> None:
+        """Tell whoever asked by REFER how it goes, by NOTIFY (RFC 3515, 2.4.5).
+
+        `state`: channel_progress, channel_answered, channel_unavailable or channel_declined.
+        """
+        await self.ari.request("POST", f"channels/{self.id}/transfer_progress", {"states": state})
+
     async def send_dtmf(self, digits: str) -> None:
         """Press keys towards the far end, as it understands them (RFC 4733 by default)."""
         await self.ari.request("POST", f"channels/{self.id}/dtmf", {"dtmf": digits})

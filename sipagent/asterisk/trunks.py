@@ -165,6 +165,8 @@ def _endpoint(name: str, trunk: Trunk) -> str:
     }
     if trunk.networks:
         options["acl"] = name
+    if trunk.accept_refer:
+        options["allow_transfer"] = "yes"
     return _section(name, "", options, template="trunk-endpoint")
 
 

@@ -121,6 +121,8 @@ class Trunk(Section):
     caller_id: TrunkCallerId = TrunkCallerId()
     refer: Literal["never", "sip", "pstn", "pbx"] = "never"
     """Where a call may be handed on by REFER: nowhere, to SIP addresses, to numbers, to a PBX's extensions."""
+    accept_refer: bool = False
+    """Their users may ask us to go on with somebody else (REFER); with whom, dial_policy.allow says."""
     summary_header: str = Field("", pattern=r"^([Xx]-[A-Za-z0-9-]{1,60})?$")
     """A header of calls out that says who calls and why, after an agent's transfer, as "X-Summary": PBXs keep it."""
     channels: int = Field(30, ge=1, le=5000)

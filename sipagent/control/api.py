@@ -6,11 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from sipagent import __version__
+from sipagent.control import api_calls
 from sipagent.control.live import Live, LiveCall, LiveWorker
+from sipagent.control.operator import Operator
+from sipagent.control.problems import problem
 from sipagent.errors import SipAgentError
 
 
@@ -38,6 +40,13 @@ class CallView(BaseModel):
     agent: str
     endpoint: str
     codec: str
+    direction: str
+    disposition: str
+    """Who answered a call out."""
+    held_by: str
+    """caller or agent, while they hold the call."""
+    recording: str
+    """on, paused, or empty."""
     model: str
     seconds: float
     turns: int
@@ -70,12 +79,11 @@ class Calls(BaseModel):
     calls: list[CallView]
 
 
-HangUp = Callable[[str], Awaitable[bool]]
 Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
-    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call.
+def build(live: Live, operator: Operator, reload: Reload) -> FastAPI:
+    """The application over the node's live state and what the operator may ask.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
@@ -98,30 +106,16 @@ def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
         """Calls that live now."""
         return Calls(calls=[_call(call) for call in live.calls.values()])
 
-    @app.delete("/v1/calls/{call_id}", status_code=202, response_model=None)
-    async def delete_call(call_id: str) -> Response:
-        """Hang up a call."""
-        if await hang_up(call_id):
-            return Response(status_code=202)
-        return _problem(404, "No such call", "no live call has this id")
-
     @app.post("/v1/reload", response_model=Reloaded)
     async def reload_configuration() -> Response | Reloaded:
         """Read the configuration anew; new calls get it, calls that are up keep theirs."""
         try:
             return Reloaded(needs_restart=await reload())
         except SipAgentError as error:
-            return _problem(422, "The configuration was not taken", str(error))
+            return problem(422, "The configuration was not taken", str(error))
 
+    app.include_router(api_calls.build(operator))
     return app
-
-
-def _problem(status: int, title: str, detail: str) -> JSONResponse:
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
 
 
 def _worker(worker: LiveWorker) -> WorkerView:
@@ -148,6 +142,10 @@ def _call(call: LiveCall) -> CallView:
         agent=call.agent,
         endpoint=call.endpoint,
         codec=call.codec,
+        direction=call.direction,
+        disposition=call.disposition,
+        held_by=call.held_by,
+        recording=call.recording,
         model=call.realtime_model,
         seconds=round(time.time() - call.started_at, 1),
         turns=call.turns,

@@ -74,15 +74,18 @@ def says(file: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def desk(sipp: Sequence[str], scenario: str, folder: Path) -> AsyncIterator[int]:
-    """Somebody at 127.0.0.1 who behaves like this to each call; gives the port."""
+async def desk(
+    sipp: Sequence[str], scenario: str, folder: Path, variable: str = "", log: Path | None = None
+) -> AsyncIterator[int]:
+    """Somebody at 127.0.0.1 who behaves like this to each call; gives the port. `log`: what the scenario logs."""
     port, media = free_udp_port("127.0.0.1"), free_udp_port("127.0.0.1")
     file = folder / f"desk-{port}.xml"
-    references = '<Reference variables="me,them"/>'
+    references = f'<Reference variables="{",".join(filter(None, ("me", "them", variable)))}"/>'
+    logged = ["-trace_logs", "-log_file", str(log)] if log else []
     file.write_text(f'<?xml version="1.0"?>\n<scenario name="desk">{scenario}{references}</scenario>\n')
     process = await asyncio.create_subprocess_exec(
         *sipp, "-sf", str(file), "-i", "127.0.0.1", "-p", str(port), "-mp", str(media), "-rtp_echo", "-aa", "-nostdin",
-        "-default_behaviors", "all,-abortunexp",
+        "-default_behaviors", "all,-abortunexp", *logged,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         cwd=folder,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from sipagent.standin.config import StandinConfig
 from sipagent.tones import looped
 from tests.e2e.conftest import Rig
 from tests.e2e.desk import ANSWERS, BUSY, DECLINES, LEAVES, RINGS, desk, says
-from tests.e2e.referred import caller
+from tests.e2e.referred import caller, holds, obeys, refers
 from tests.e2e.test_flow import company, hears, steps
 from tests.waiting import until
 
@@ -240,7 +240,7 @@ async def test_the_callers_side_is_asked_to_call_there(company: Company, root: R
     node = await company(standin=script(tmp_path, "desk"), **places(how="refer"), trunks=TRUNK)
     words = await wants_sales(root, tmp_path)
     sipp, config = root.command("sipp"), node.asterisk.config
-    async with caller(sipp, config, words, "202 Accepted", tmp_path) as log:
+    async with caller(sipp, config, words, obeys(config.phone_user, "202 Accepted"), tmp_path) as log:
         await until(lambda: result(node) == "answered", "the REFER to be accepted")
         outcome = await node.ended()
         assert (outcome.reason, outcome.detail) == (Reason.COMPLETED, "transferred to desk by REFER")
@@ -254,7 +254,7 @@ async def test_a_refused_refer_becomes_a_second_leg(company: Company, root: Root
         node = await company(standin=script(tmp_path, "desk"), **places(how="refer"), trunks=trunks)
         words = await wants_sales(root, tmp_path)
         sipp, config = root.command("sipp"), node.asterisk.config
-        async with caller(sipp, config, words, "603 Decline", tmp_path):
+        async with caller(sipp, config, words, obeys(config.phone_user, "603 Decline"), tmp_path):
             await until(lambda: result(node) == "answered", "the second leg")
             await until(lambda: not node.standin.live, "the model to be gone")
             assert node.of(model.CallEnded) == []
@@ -278,3 +278,104 @@ async def test_a_full_trunk_is_not_tried(company: Company, root: Root, tmp_path:
             await until(lambda: result(node) == "all lines are busy", "the refusal")
             assert not third.ended
         await node.nothing_left()
+
+
+async def test_a_third_one_joins_and_the_agent_stays(company: Company, root: Root, tmp_path: Path) -> None:
+    file, _ = await voice(root, tmp_path, "yes i am free to talk")
+    async with desk(root.command("sipp"), says(file), tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places(how="conference"))
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == "answered", "the third one")
+            # A mixed bridge changes the samples: loud is enough.
+            mark = len(phone.media.voiced_in)
+            await until(lambda: len(phone.media.voiced_in) > mark + 20, "the third one to be heard")
+            assert len(node.standin.live) == 1
+            await node.ari.request("DELETE", f"channels/{node.of(model.LegDialled)[0].leg}")
+            await until(lambda: bool(node.of(model.LegEnded)), "the third one to leave")
+            (session,) = node.standin.live
+            told = session.record.received_events("conversation.item.create")
+            assert "desk has left the call" in str(told[-1]["item"])
+            assert node.of(model.CallEnded) == []
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_the_conversation_travels_with_the_call(company: Company, root: Root, tmp_path: Path) -> None:
+    """As a header of the second leg's INVITE, and as variables of both channels."""
+    log = tmp_path / "invite.log"
+    look = '<ereg regexp=".*" search_in="hdr" header="X-Summary:" assign_to="sum"/><log message="[$sum]"/>'
+    seen = ANSWERS.replace("</action></recv>", look + "</action></recv>", 1)
+    async with desk(root.command("sipp"), seen, tmp_path, "sum", log) as port:
+        trunks = {"pbx": {"preset": "generic-ip", "hosts": [f"127.0.0.1:{port}"], "qualify": 0,
+                          "summary_header": "X-Summary"}}  # fmt: skip
+        node = await company(standin=script(tmp_path, "desk"), **places(), trunks=trunks)
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == "answered", "the transfer")
+            assert "A bicycle has a flat tyre." in log.read_text()
+            channels = {channel.id: channel for channel in await node.ari.channels()}
+            for channel_id in (node.of(model.CallStarted)[0].call_id, node.of(model.LegDialled)[0].leg):
+                assert channel_id in channels
+                value = await node.ari.request(
+                    "GET", f"channels/{channel_id}/variable", {"variable": "SIPAGENT_TRANSCRIPT"}
+                )
+                assert "Caller: connect me to sales" in value["value"]
+        await node.ended()
+        await node.nothing_left()
+
+
+async def test_a_caller_who_holds_is_waited_for(company: Company, root: Root, tmp_path: Path) -> None:
+    """The model hears no music, no patience runs out, and what was being said goes on where it stopped."""
+    changes = places() | {"agent": {"greeting": "Hello.", "no_input_s": 2.0}, "transfers": {}}
+    node = await company(**changes)
+    config = node.asterisk.config
+    quiet = tmp_path / "quiet.ulaw"
+    quiet.write_bytes(b"\xff" * 160 * 500)
+    async with caller(root.command("sipp"), config, quiet, holds(config.phone_user), tmp_path):
+        await until(lambda: bool(node.of(model.CallHeld)), "the hold")
+        (session,) = node.standin.live
+        heard = session.record.received_types["input_audio_buffer.append"]
+        asked = len(node.of(model.NoInputStep))
+        await until(lambda: bool(node.of(model.CallRetrieved)), "the caller to be back")
+        assert session.record.received_types["input_audio_buffer.append"] <= heard + 5
+        assert len(node.of(model.NoInputStep)) == asked
+        await until(lambda: session.record.received_types["input_audio_buffer.append"] > heard + 20, "their voice")
+    await node.asterisk.cli("channel request hangup all")
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_a_caller_asks_us_to_go_on_with_somebody_else(company: Company, root: Root, tmp_path: Path) -> None:
+    file, words = await voice(root, tmp_path, "yes i am free to talk")
+    async with desk(root.command("sipp"), says(file), tmp_path) as port:
+        node = await company(port, script(tmp_path, "desk"), **places(), outbound={"trunks": ["pbx"]},
+                             dial_policy={"allow": ["401"]})  # fmt: skip
+        config = node.asterisk.config
+        quiet = tmp_path / "quiet.ulaw"
+        quiet.write_bytes(b"\xff" * 160 * 500)
+        async with caller(root.command("sipp"), config, quiet, refers(config.phone_user, "401"), tmp_path) as log:
+            await until(lambda: result(node) == "answered", "the other one to take their place")
+            await until(lambda: log.exists() and "SIP/2.0 200" in log.read_text(), "the caller to be told")
+            (session,) = node.standin.live
+            await until(lambda: words[:1600] in session.record.caller_audio, "the model to hear them")
+        assert node.of(model.CallEnded) == []
+        await node.asterisk.cli("channel request hangup all")
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
+
+
+async def test_a_caller_may_not_send_us_anywhere(company: Company, root: Root, tmp_path: Path) -> None:
+    node = await company(standin=script(tmp_path, "desk"), **places(), outbound={"trunks": ["pbx"]},
+                         dial_policy={"allow": ["402"]})  # fmt: skip
+    config = node.asterisk.config
+    quiet = tmp_path / "quiet.ulaw"
+    quiet.write_bytes(b"\xff" * 160 * 500)
+    async with caller(root.command("sipp"), config, quiet, refers(config.phone_user, "401"), tmp_path) as log:
+        await until(lambda: log.exists() and "SIP/2.0 6" in log.read_text(), "the refusal")
+        assert node.of(model.LegDialled) == []
+        assert len(node.of(model.DialRefused)) == 1
+        assert len(node.standin.live) == 1
+    await node.asterisk.cli("channel request hangup all")
+    await node.ended()
+    await node.nothing_left()
