@@ -160,7 +160,6 @@ class CallControl:
 
     async def _collect_digits(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         parties, name = self._now, str(arguments["name"])
-        await parties.spoken_out()
         wanted = parties.house.settings.digits[name]
         digits, result = await collect(wanted, self._caller, parties)
         parties.emit(model.DigitsCollected, purpose=name, digits=len(digits), result=result or "ok")

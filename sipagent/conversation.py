@@ -69,7 +69,7 @@ class Conversation:
                 emit,
                 builtin=builtin or {},
                 variables=self._settings.variables | dict(variables or {}),
-                secrets=secrets or {},
+                secrets={} if secrets is None else secrets,
             )
         self._tools = (*tools, *(self._desk.wire() if self._desk else ()))
         self._loop = asyncio.get_running_loop()

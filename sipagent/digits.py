@@ -18,10 +18,12 @@ END, CLEAR = "#", "*"
 async def collect(wanted: Digits, caller: Caller, parties: Parties) -> tuple[str, str]:
     """The digits, and what was wrong with them (empty: nothing), in words for the model."""
     keys: asyncio.Queue[str] = asyncio.Queue()
+    # From now on: who knows what comes presses while the agent still asks for it.
     before, caller.on_key = caller.on_key, keys.put_nowait
     talk = parties.conversation.talk
     talk.hold()
     try:
+        await parties.spoken_out()
         return await _keyed(wanted, keys)
     finally:
         caller.on_key = before

@@ -16,6 +16,7 @@ Found = tuple[tuple[str | int, ...], str]
 def tool_problems(settings: Settings, call_variables: frozenset[str]) -> Iterator[Found]:
     """Place and text of everything about tools that does not fit; `call_variables` are known of every call."""
     known = call_variables | set(settings.variables) | {collect.variable for collect in settings.collects.values()}
+    known |= set(settings.digits)
     for name, agent in settings.agents.items():
         for wanted in agent.tools:
             if wanted not in settings.tools:
