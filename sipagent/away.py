@@ -27,8 +27,8 @@ class Place:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
-    """Where in the dialplan that is."""
+def place_of(elsewhere: Elsewhere, settings: Settings, group: str = "") -> Place:
+    """Where in the dialplan that is; `group` of the channel that is dialled there, if one is."""
     match elsewhere:
         case ToQueue():
             wait_s = settings.queues[elsewhere.queue].timeout_s
@@ -45,6 +45,7 @@ def place_of(elsewhere: Elsewhere, settings: Settings) -> Place:
                     "SIPAGENT_DIAL": dial_string(elsewhere.number, elsewhere.trunk, settings),
                     "SIPAGENT_WAIT": f"{elsewhere.timeout_s:.0f}",
                     "SIPAGENT_SHOWN": shown_number(elsewhere.trunk, settings),
+                    "_SIPAGENT_GROUP": group,  # inherited by the channel that is dialled
                     "SIPAGENT_TRUNK": elsewhere.trunk if trunk else "",
                     "SIPAGENT_CHANNELS": str(trunk.channels) if trunk else "",
                 },

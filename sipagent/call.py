@@ -25,6 +25,7 @@ from sipagent.caller import Caller, Gone
 from sipagent.config.destinations import Destination
 from sipagent.errors import AriError, DialingRefused, OrderRefused
 from sipagent.house import House
+from sipagent.leg import dialled_group
 from sipagent.model import CallOutcome, Direction, Reason
 from sipagent.orders import Originate
 from sipagent.outbound import reach
@@ -41,6 +42,8 @@ QUALITY_EVERY_S = 10.0
 """Asterisk renews its losses every 5 s, with RTCP; after the caller's BYE its figures cannot be had any more."""
 GONE_GRACE_S = 0.5
 """Asterisk's word that a caller left comes within milliseconds of the refusal it explains."""
+LOOP_CAUSE = 25
+"""Q.850: exchange routing error."""
 APOLOGY_EXTENSION = ("sipagent", "apology")
 """Where Asterisk speaks for us when we have no media (extensions.conf)."""
 
@@ -175,6 +178,10 @@ class Call:
         headers = {name: clean_header(await caller.channel.sip_header(name)) for name in routes.headers}
         facts = facts_of(self.invite, headers, self._house.settings)
         decision = routes.decide(facts, dt.datetime.now(dt.UTC))
+        group = dialled_group(self.invite.endpoint, facts.called[-1])
+        if (count := await caller.channel.variable(f"GROUP_COUNT({group})")).isdigit() and int(count):
+            log.error("call_loop", number=facts.called[-1], mend="the other side routes this number to us")
+            raise CallOver(CallOutcome(Reason.REJECTED, "a call of ours that came back to us", LOOP_CAUSE))
         self._emit(model.CallRouted, route=decision.route, destination=str(decision.go or ""))
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))

@@ -38,6 +38,7 @@ _RESULTS = {
     19: "no answer",
     20: "not available",
     21: "declined",
+    25: "it leads back to us",
     27: "unreachable",
     28: "invalid number",
     34: "lines are full",
@@ -72,6 +73,15 @@ class Errand:
         """+E.164 where the trunk tells how to read it, else as it stands."""
         trunk = house.settings.trunks.get(self.to.trunk)
         return str(trunk.e164(self.to.number)) if trunk else self.to.number
+
+
+def dialled_group(trunk: str, number: str) -> str:
+    """The group (Asterisk's GROUP(dialled)) of channels that were dialled over this trunk to this number.
+
+    A call in from that trunk to that number is one of ours come back: PBXs and carriers make it a call of its own, so
+    no header would tell.
+    """
+    return f"{trunk}_{number}@dialled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +176,12 @@ class Leg:
         }
         if for_channel:
             query["originator"] = for_channel
+        group = dialled_group(to.trunk, self._errand.number(self._house)).partition("@")[0]
         variables = {f"PJSIP_HEADER(add,{name})": value for name, value in (headers or {}).items()}
         try:
-            await self._house.ari.request("POST", "channels", query, {"variables": variables} if variables else None)
+            await self._house.ari.request(
+                "POST", "channels", query, {"variables": {"GROUP(dialled)": group, **variables}}
+            )
         except AriError as error:
             self._rung = Rung(f"unreachable ({error})", UNREACHABLE)
         else:

@@ -24,7 +24,7 @@ from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeErro
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow, ToDial
 from sipagent.house import House
-from sipagent.leg import ANSWERED, Errand, leg_out, permitted
+from sipagent.leg import ANSWERED, Errand, dialled_group, leg_out, permitted
 from sipagent.listener import listener
 from sipagent.model import CallOutcome, Disposition, Reason
 from sipagent.orders import Originate
@@ -353,7 +353,8 @@ class Visit:
         errand = Errand(self._call_id, to, "flow", caller=self._number, beside=self._caller.channel.id)
         try:
             async with permitted(errand, self._house, self._emit):
-                result = await self._go_elsewhere(away.place_of(to, self._house.settings))
+                group = dialled_group(to.trunk, errand.number(self._house)).partition("@")[0]
+                result = await self._go_elsewhere(away.place_of(to, self._house.settings, group))
         except DialingRefused:
             result = "REFUSED"
         self._flow.returned(result, self._loop.time())

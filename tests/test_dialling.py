@@ -87,3 +87,23 @@ def test_a_reload_changes_the_rules_and_forgets_no_call() -> None:
     assert "at once" in guard.refusal("417", "", 0)
     guard.ended("a", 1)
     assert guard.refusal("417", "", 1) == ""
+
+
+def test_what_the_configuration_does_not_hold_must_be_allowed_by_a_pattern() -> None:
+    """Numbers of callers and programs: extensions too, and with nothing allowed nothing is dialled."""
+    assert guard().refusal("401", "", 0) == ""
+    assert "allow" in guard().refusal("401", "", 0, listed=False)
+    assert guard(allow=("_4XX",)).refusal("401", "", 0, listed=False) == ""
+    assert "premium" in guard(allow=("+1*",)).forbidden("+19005551234")
+    assert "deny" in guard(allow=("+44*",), deny=("+449*",)).forbidden("+449123456789")
+    assert guard(allow=("+44*",)).forbidden("+442079460123") == ""
+
+
+def test_a_trunk_takes_its_calls_one_after_the_other() -> None:
+    turns = guard()
+    assert [turns.turn("a", 2, 10.0, 5) for _ in range(3)] == [0.0, 0.5, 1.0]
+    assert turns.turn("b", 2, 10.0, 5) == 0.0
+    assert turns.turn("a", 2, 20.0, 5) == 0.0
+    assert guard(workers=4).turn("a", 2, 0, 5) == 0.0
+    four = guard(workers=4)
+    assert [four.turn("a", 2, 0.0, 5) for _ in range(4)] == [0.0, 2.0, 4.0, None]

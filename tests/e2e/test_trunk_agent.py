@@ -9,6 +9,7 @@ from sipagent import model
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.model import Reason
+from sipagent.orders import Originate
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
@@ -74,3 +75,28 @@ async def test_a_call_is_handed_back_to_an_extension_of_the_pbx(switches: Town, 
     assert (await node.ended()).reason is Reason.CALLER_HANGUP
     assert [step.step for step in node.of(model.StepEntered)] == ["dial:210@office"]
     await node.nothing_left(standin_sees=False)
+
+
+async def test_a_number_that_leads_back_to_us_is_no_circle(switches: Town, rig: MakeRig) -> None:
+    """404 is dialled at the PBX, whose admin routes 404 to us: by the dialplan, and as a leg of our own."""
+    tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})
+    node = await rig(
+        StandinConfig(mode=Mode.DETERMINISTIC),
+        asterisk=tls,
+        trunks=switches.trunks,
+        numbers={},
+        routes=[{"to": "404", "go": "dial:404@office"}],
+        outbound={"trunks": ["office"]},
+        dial_policy={"allow": ["404"]},
+    )
+    async with switches.phone(switches.pbx) as phone:
+        await phone.dial("404")
+        await until(lambda: len(node.of(model.CallEnded)) == 2, "both of its calls to end")
+    details = [event.outcome.detail for event in node.of(model.CallEnded)]
+    assert details[0] == "a call of ours that came back to us"
+    node.worker.obey(Originate(call_id="out-1", to="404", trunks=("office",), agent="reception"))
+    await until(lambda: len(node.of(model.CallEnded)) == 4, "the call out and its circle to end")
+    details = [event.outcome.detail for event in node.of(model.CallEnded)[2:]]
+    assert "a call of ours that came back to us" in details
+    assert [leg.answered for leg in node.of(model.LegEnded)] == [False]
+    await node.nothing_left()

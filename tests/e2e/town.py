@@ -105,6 +105,8 @@ exten => s,1,Set(PJSIP_HEADER(add,Diversion)="B, Bob: x" <sip:305@127.0.0.2>\\;r
  same => n,Return()
 
 [from-agents]
+; An admin's slip: what we send there comes back to us.
+exten => 404,1,Dial(PJSIP/404@agents,20)
 exten => _2XX,1,Answer()
  same => n,Echo()
 """
