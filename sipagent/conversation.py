@@ -74,6 +74,8 @@ class Conversation:
         self._tools = (*tools, *(self._desk.wire() if self._desk else ()))
         self._loop = asyncio.get_running_loop()
         self._connecting: asyncio.Task[None] | None = None
+        self._model = ""
+        self._opened_s: float | None = None
         self.left: asyncio.Future[object] = self._loop.create_future()
         """Set to end the talk: a CallOutcome, a Destination, or whoever has taken the caller."""
         self._uplink: Callable[[bytes], object] | None = None
@@ -116,6 +118,10 @@ class Conversation:
             self._room.media.to_model = None
         if self.talk.client is not None:
             await self.talk.client.aclose()
+        if self._opened_s is not None:
+            seconds, self._opened_s = round(self._loop.time() - self._opened_s, 3), None
+            audio_s = round(self.talk.agent_audio_s, 3)
+            self._emit(model.SessionClosed, model=self._model, seconds=seconds, agent_audio_s=audio_s)
         self.counters = self.counters or self._counted()
         self.talk.close()
         self._uplink = None
@@ -172,6 +178,7 @@ class Conversation:
         done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if talk.ready in done:
             ready = talk.ready.result()
+            self._model, self._opened_s = ready.model, self._loop.time()
             self._emit(
                 model.SessionOpened,
                 model=ready.model,

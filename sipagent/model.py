@@ -357,6 +357,22 @@ class SessionOpened(_Event, frozen=True, tag="session_opened"):
     acknowledged: bool
 
 
+class SessionClosed(_Event, frozen=True, tag="session_closed"):
+    """The voice session is over: for so long the provider bills."""
+
+    model: str
+    seconds: float
+    agent_audio_s: float
+    """Of the agent's speech that came."""
+
+
+class StepRetried(_Event, frozen=True, tag="step_retried"):
+    """The caller was asked again: `why` is no_input or invalid."""
+
+    step: str
+    why: str
+
+
 class AgentSpoke(_Event, frozen=True, tag="agent_spoke"):
     """The first voiced frame of an answer left for the caller.
 
@@ -461,6 +477,8 @@ CallEvent = (
     | ToolReturned
     | CallAnswered
     | SessionOpened
+    | SessionClosed
+    | StepRetried
     | AgentSpoke
     | BargeIn
     | FalseBargeIn

@@ -9,6 +9,7 @@ import uuid
 
 import msgspec
 
+from sipagent.meter import Histogram
 from sipagent.model import CallEvent
 
 
@@ -27,6 +28,14 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     accepting: bool
     calls: int
     events_dropped: int
+    pacing: Histogram | None = None
+    """How late each tick of the pacer came: what a caller hears as unevenness, and how long the loop was busy."""
+    ari: Histogram | None = None
+    """How long Asterisk took for each request."""
+    counts: dict[str, int] = {}
+    """What else was counted since the worker's start; the names are metrics' (`observe.metrics`)."""
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, tag_field="type", tag="answer"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from sipagent import model
-from sipagent.audio import PTIME_MS
+from sipagent.audio import PTIME_MS, SAMPLE_RATE_HZ
 from sipagent.config import Agent
 from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, NoInput, Say
@@ -52,6 +52,8 @@ class Talk:
     def __init__(self, room: Room, apology: Phrase, emit: Emit) -> None:
         self.turns = 0
         self.barge_ins = self.false_barge_ins = 0
+        self.agent_audio_s = 0.0
+        """Of the agent's speech that came."""
         self.client: RealtimeClient | None = None
         """The model's socket, once it is open."""
         self._loop = asyncio.get_running_loop()
@@ -224,6 +226,7 @@ class Talk:
             case xai.AgentAudio() if self._mute:
                 pass
             case xai.AgentAudio():
+                self.agent_audio_s += len(event.audio) / SAMPLE_RATE_HZ
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:
                     self.desk.audio()

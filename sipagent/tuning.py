@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -51,6 +52,11 @@ def _attempt(key: str, act: Callable[[], object], mend: str) -> None:
         act()
     except (OSError, ValueError) as error:
         log.warning("tuning_refused", key=f"worker.{key}", error=str(error), mend=mend)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def freeze() -> None:

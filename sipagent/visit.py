@@ -134,6 +134,8 @@ class Visit:
         match action:
             case machine.Entered():
                 self._emit(model.StepEntered, step=str(action.step))
+            case machine.Retried():
+                self._emit(model.StepRetried, step=str(action.step), why=action.why)
             case machine.Say():
                 room = await self._in_room(answer=action.answer)
                 self._speaking = True

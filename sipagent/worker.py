@@ -65,6 +65,7 @@ class Worker:
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
+        self._orphans_seen = 0
         self._orphans: set[asyncio.Task[None]] = set()
         self._asides: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
@@ -122,6 +123,17 @@ class Worker:
             accepting=self.accepting,
             calls=self.calls,
             events_dropped=events_dropped,
+            pacing=self.pacer_wheel.lateness.read(),
+            ari=self.ari.answers.read(),
+            counts={
+                "ari_reconnects": self.ari.counts["reconnects"],
+                "ari_timeouts": self.ari.counts["request_timeouts"],
+                "pacing_shifted_ms": self.pacer_wheel.shifted_ms,
+                "orphans": self._orphans_seen,
+                "toolbox_restarts": self.toolbox.restarts,
+            },
+            cpu_s=round(time.process_time(), 3),
+            rss_bytes=tuning.resident_bytes(),
         )
 
     def obey(self, order: orders.Order) -> None:
@@ -232,6 +244,7 @@ class Worker:
 
     def _on_orphan(self, channel: ari_events.Channel) -> None:
         """A channel of ours without a call: its worker died. It hears the apology, its media leg goes."""
+        self._orphans_seen += 1
         task = asyncio.create_task(self._release_orphan(channel))
         self._orphans.add(task)
         task.add_done_callback(self._orphans.discard)

@@ -47,6 +47,8 @@ EVENTS: list[orders.Upward] = [
         counters={"rtp_lost": 0},
         quality={"caller_to_model": LEG},
     ),
+    model.SessionClosed(call_id="c", at=1.5, model="m", seconds=61.5, agent_audio_s=20.1),
+    model.StepRetried(call_id="c", at=1.5, step="menu:main", why="no_input"),
     model.LegDialled(call_id="c", at=1.5, leg="c-leg1", to="+442079460123", trunk="vonage", purpose="transfer"),
     model.LegEnded(call_id="c", at=1.5, leg="c-leg1", answered=False, result="busy", cause=17, seconds=0.0),
     model.DialRefused(call_id="c", at=1.5, to="+1900", why="premium", asked_by="agent"),

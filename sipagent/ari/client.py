@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ import structlog
 
 from sipagent.ari import events
 from sipagent.errors import AriRefused, AriUnavailable
+from sipagent.meter import Meter
 
 log = structlog.get_logger()
 
@@ -73,6 +75,8 @@ class AriClient:
         self.version = ""
         self.trouble = "not connected yet"
         """Why `connected` is false, for readyz and the log."""
+        self.answers = Meter(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+        """How long requests took."""
         self.counts: Counter[str] = Counter()
         """Events skipped by type, reconnections, requests that timed out."""
         self._url = url.rstrip("/") + "/ari"
@@ -251,10 +255,12 @@ class AriClient:
             message["message_body"] = msgspec.json.encode(body).decode()
         future = asyncio.get_running_loop().create_future()
         self._pending[request_id] = future
+        asked_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 await socket.send_str(msgspec.json.encode(message).decode())
                 response: events.RestResponse = await future
+            self.answers.observe(time.monotonic() - asked_s)
         except TimeoutError:
             self.counts["request_timeouts"] += 1
             raise AriUnavailable(f"{method} {uri}: no answer from Asterisk in {timeout_s:g} s") from None

@@ -45,6 +45,14 @@ class Entered:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """The caller is asked again, or for the last time was: `why` is no_input or invalid. Nothing to do either."""
+
+    step: Destination
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Speak, after what is being said already. `answer` False: before the call is answered, if it still rings."""
 
@@ -110,7 +118,7 @@ class End:
 
 
 Elsewhere = ToAgent | ToQueue | ToVoicemail | ToDial
-Action = Entered | Say | Quiet | Listen | StopListening | Elsewhere | End
+Action = Entered | Retried | Say | Quiet | Listen | StopListening | Elsewhere | End
 
 
 # --- what a step is
@@ -291,6 +299,11 @@ class Flow:
     def quiet(self) -> None:
         """Stop speaking."""
         self._actions.append(Quiet())
+
+    def retried(self, why: str) -> None:
+        """The caller did not answer as they should: `why` is no_input or invalid."""
+        if self.at is not None:
+            self._actions.append(Retried(self.at, why))
 
     def wait(self, seconds: float) -> None:
         """Have `timer` called then, unless something is said before."""

@@ -18,9 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from sipagent.meter import Meter
+
 SLOT_MS = 2
 SLOTS = 10
 CATCH_UP_SLOTS = 2 * SLOTS
+_SLOT_S = SLOT_MS / 1000
 
 
 class Stream(Protocol):
@@ -45,6 +48,8 @@ class Wheel:
 
     def __init__(self, now: float) -> None:
         self.shifted_ms = 0
+        self.lateness = Meter(0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1)
+        """Of each tick with something to send, against the oldest slot that was due."""
         self.on_first: Callable[[], None] | None = None
         """A stream is about to join an empty wheel; call `resume` and start the ticks."""
         self._epoch = now
@@ -90,6 +95,8 @@ class Wheel:
             # The clock is set back rather than the position forward, so nobody's slot changes.
             self._epoch += skipped * SLOT_MS / 1000
             due -= skipped
+        if self._seats and due > self._position:
+            self.lateness.observe(now - self._epoch - self._position * _SLOT_S)
         end = min(due, self._position + SLOTS)
         while self._position < end:
             position = self._position

@@ -64,13 +64,17 @@ class Caller:
     def __init__(self, start: str = "menu:main", **changes: Any) -> None:
         self.flow = Flow(Plan(Settings(**(COMPANY | changes))), {"called": "100"})
         self.now = 0.0
+        self.retried: list[str] = []
+        """Why they were asked again."""
         self.flow.begin(Destination(start), self.now)
 
     def done(self) -> list[machine.Action]:
         """What has to be done by now, without the mere telling."""
         out = []
         while (action := self.flow.poll()) is not None:
-            if not isinstance(action, machine.Entered):
+            if isinstance(action, machine.Retried):
+                self.retried.append(action.why)
+            elif not isinstance(action, machine.Entered):
                 out.append(action)
         return out
 
@@ -128,6 +132,7 @@ def test_silence_and_wrong_keys_then_the_way_out() -> None:
     assert caller.press("7") == [QUIET, say("Bye.")]
     assert caller.hears_it()[-1].outcome.reason is Reason.COMPLETED  # type: ignore[union-attr]
     assert caller.press("1") == []  # over
+    assert caller.retried == ["no_input", "invalid"]
 
 
 def test_repeat_operator_and_language() -> None:

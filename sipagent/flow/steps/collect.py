@@ -60,12 +60,12 @@ class CollectStep(Step):
         if self._digits and not self._confirming:
             self._complete(flow)
         else:
-            self._again(flow, self._collect.no_input)
+            self._again(flow, "no_input", self._collect.no_input)
 
     def _complete(self, flow: Flow) -> None:
         collect = self._collect
         if len(self._digits) < collect.min_digits or not re.fullmatch(collect.pattern or ".*", self._digits):
-            self._again(flow, collect.invalid)
+            self._again(flow, "invalid", collect.invalid)
         elif collect.confirm:
             self._confirming = True
             flow.variables["digits"] = self._digits
@@ -86,10 +86,11 @@ class CollectStep(Step):
         flow.variables["digits"] = flow.variables[self._collect.variable] = self._digits
         flow.go(self._collect.then)
 
-    def _again(self, flow: Flow, why: Text) -> None:
+    def _again(self, flow: Flow, why: str, said: Text) -> None:
         self._digits, self._confirming = "", False
         self._failed += 1
+        flow.retried(why)
         if self._failed > self._collect.retries:
             flow.go(self._collect.give_up)
         else:
-            flow.say(why, self._collect.prompt)
+            flow.say(said, self._collect.prompt)

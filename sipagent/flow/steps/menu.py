@@ -52,7 +52,7 @@ class MenuStep(Step):
         if self._digits:
             self._choose(flow)
         else:
-            self._again(flow, self._menu.no_input)
+            self._again(flow, "no_input", self._menu.no_input)
 
     def understood(self, flow: Flow, key: str) -> None:
         """Said instead of pressed."""
@@ -65,17 +65,18 @@ class MenuStep(Step):
         digits, self._digits = self._digits, ""
         chosen = patterns.chosen(self._menu.keys, digits)
         if chosen is None:
-            self._again(flow, self._menu.invalid)
+            self._again(flow, "invalid", self._menu.invalid)
         else:
             flow.variables["digits"] = digits
             flow.go(chosen)
 
-    def _again(self, flow: Flow, why: Text) -> None:
+    def _again(self, flow: Flow, why: str, said: Text) -> None:
         self._failed += 1
+        flow.retried(why)
         if self._failed > self._menu.retries:
             flow.go(self._menu.give_up)
         else:
-            flow.say(why, self._menu.prompt)
+            flow.say(said, self._menu.prompt)
 
 
 def may_become(key: str, digits: str) -> bool:
