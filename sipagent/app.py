@@ -1,7 +1,7 @@
 """Composition root of the control process: builds, supervises, drains.
 
 Order of start: prompts (a call without them would be silent), the link, the API, the workers. Order of
-stop: the workers first, so that their last events still reach the link.
+stop: the workers first, so that their last events still reach the link, and the recorder last.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from pathlib import Path
 import aiohttp
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api
+from sipagent.control import api, api_recordings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
-from sipagent.orders import HangUp, Reload
+from sipagent.orders import HangUp, Order, Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
@@ -86,6 +88,8 @@ class ControlProcess:
         self._settings = settings
         self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
+        self._recorder = Recorder(settings, self._hub.take)
+        self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._anew = anew
         self._one_reload = asyncio.Lock()
@@ -96,7 +100,10 @@ class ControlProcess:
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
-        server = _ApiServer(api_config(self.live, self._hang_up, self.reload))
+        recordings = api_recordings.router(self.live, self._recorder.shelf, self._ask)
+        server = _ApiServer(api_config(self.live, self._hang_up, self.reload, recordings))
+        recording = asyncio.create_task(self._recorder.run(), name="recordings")
+        recording.add_done_callback(_told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -109,6 +116,9 @@ class ControlProcess:
             server.should_exit = True
             await serving
             await self._hub.aclose()
+            recording.cancel()
+            await asyncio.wait({recording})
+            await self._recorder.aclose()
             log.info("control_stopped")
 
     async def _run_workers(self, prompts: Prompts) -> None:
@@ -117,7 +127,7 @@ class ControlProcess:
             return
         prompts.load(needed_prompts(self._settings))
         load = self._anew.load if self._anew else None
-        worker = Worker(self._settings, 1, prompts, self._hub.take, load)
+        worker = Worker(self._settings, 1, prompts, self._hub.take, load, self._recorder.take)
         self._hub.attach(1, worker.obey)
         working = asyncio.create_task(worker.run())
         try:
@@ -156,7 +166,11 @@ class ControlProcess:
             fixed = _needs_restart(self._settings, settings)
             log.info("reloaded", needs_restart=fixed)
             self._settings = settings
+            self._recorder.follow(settings)
             return fixed
+
+    async def _ask(self, worker: int, order: Order) -> None:
+        await self._hub.ask(worker, order, ORDER_TIMEOUT_S)
 
     async def _hang_up(self, call_id: str) -> bool:
         call = self.live.calls.get(call_id)
@@ -184,10 +198,14 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 
-def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload) -> uvicorn.Config:
+def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload, *more: APIRouter) -> uvicorn.Config:
     """How the API is served."""
     return uvicorn.Config(
-        api.build(live, hang_up, reload), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        api.build(live, hang_up, reload, *more),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
 
 
@@ -202,6 +220,12 @@ def _listen(settings: Settings) -> socket.socket:
             f"control.port: {control.host}:{control.port} cannot be bound ({error.strerror}); "
             "is another sipagent running? Change [control] port or SIPAGENT_CONTROL__PORT"
         ) from None
+
+
+def _told_if_failed(task: asyncio.Task[None]) -> None:
+    """Without its recorder a node still takes calls; somebody has to know."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("recorder_failed", exc_info=error)
 
 
 def _log_progress(done: int, count: int) -> None:

@@ -33,6 +33,7 @@ from sipagent.flow.machine import Flow
 from sipagent.house import House
 from sipagent.listener import listener
 from sipagent.model import CallOutcome, Reason
+from sipagent.recording import Recording
 from sipagent.room import NOBODY, Room
 from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
 from sipagent.rtp.transport import NoPortFree
@@ -79,6 +80,8 @@ class Call:
         self._happenings = happenings
         self._loop = asyncio.get_running_loop()
         self._emit = functools.partial(_emit, house.emit, self.id)
+        self.recording = Recording(self.id, self.law, self._emit, house.record)
+        """Goes from room to room with the caller."""
         self._flow = Flow(house.policy.plan, {})
         self._woken = asyncio.Event()
         self._speaking = False
@@ -172,6 +175,7 @@ class Call:
         self._emit(model.CallRouted, route=decision.route, destination=str(decision.go or ""))
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
+        self.recording.wanted = decision.record
         flow = self._flow
         flow.variables = variables_of(self.invite, facts)
         flow.begin(decision.go, self._loop.time())
@@ -227,7 +231,7 @@ class Call:
     async def _in_room(self, *, answer: bool = True) -> Room:
         """The caller hears us and is heard; answered, unless early media is enough."""
         if self._room is None:
-            self._room = Room(self.law, self._house)
+            self._room = Room(self.law, self._house, self.recording)
         room = self._room
         await room.open(self.id)
         if answer and self._story.answered_s is None:
@@ -236,6 +240,8 @@ class Call:
         elif self._story.answered_s is None:
             await self._channel.progress()
         await room.let_in(self._channel)
+        if self._story.answered_s is not None:
+            await room.record()
         return room
 
     def _answered(self) -> None:
@@ -303,8 +309,9 @@ class Call:
         """Ring while media and model connect side by side, answer, talk."""
         house, settings = self._house, self._house.settings
         agent = settings.agents[name]
+        self.recording.wanted |= agent.record
         if self._room is None:
-            self._room = Room(self.law, house)
+            self._room = Room(self.law, house, self.recording)
         control = CallControl(self.id, self.invite.caller, self._room, agent, house, self._emit, self._step_out)
         conversation = self._conversation = Conversation(
             self._room,

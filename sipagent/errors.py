@@ -9,6 +9,7 @@
      |   |- AriUnavailable   nobody answers, or the socket is gone
      |   |- AriRefused       an answer of 400 or more: holds the status
      |- OrderRefused       a worker will not, or cannot, do what the operator asks
+     |- RecordingUnreadable  a recording's file is encrypted with another key, damaged, or none
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
          |- RealtimeLost     an open socket died
@@ -50,6 +51,10 @@ class AriRefused(AriError):
 
 class OrderRefused(SipAgentError):
     """A worker is not there, or says no; the text says why."""
+
+
+class RecordingUnreadable(SipAgentError):
+    """A file of a recording cannot be read; the text says why."""
 
 
 class RealtimeError(SipAgentError):

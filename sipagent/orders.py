@@ -53,9 +53,21 @@ class HangUp(_Order, frozen=True, tag="hang_up"):
     call_id: str
 
 
+class PauseRecording(_Order, frozen=True, tag="pause_recording"):
+    """Write nothing of this call until ResumeRecording."""
+
+    call_id: str
+
+
+class ResumeRecording(_Order, frozen=True, tag="resume_recording"):
+    """The operator's pause is over; somebody else's may not be."""
+
+    call_id: str
+
+
 class Reload(_Order, frozen=True, tag="reload"):
     """Read the configuration anew; calls that are up keep theirs."""
 
 
 Upward = CallEvent | WorkerHello | WorkerState | Answer
-Order = HangUp | Reload
+Order = HangUp | PauseRecording | ResumeRecording | Reload

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
 
 from sipagent import __version__
 from sipagent.control.live import Live, LiveCall, LiveWorker
+from sipagent.control.problems import problem as _problem
 from sipagent.errors import SipAgentError
 
 
@@ -44,6 +44,9 @@ class CallView(BaseModel):
     barge_ins: int
     tool: str
     """What runs for the caller now; empty: nothing."""
+    recording: str
+    """on, paused, or empty."""
+    recording_id: str
     tool_calls: int
     tool_errors: int
     last_latency_ms: float | None
@@ -74,8 +77,8 @@ HangUp = Callable[[str], Awaitable[bool]]
 Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
-    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call.
+def build(live: Live, hang_up: HangUp, reload: Reload, *more: APIRouter) -> FastAPI:
+    """The application over the node's live state and `more`; `hang_up(call_id)` is False for an unknown call.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
@@ -113,15 +116,9 @@ def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
         except SipAgentError as error:
             return _problem(422, "The configuration was not taken", str(error))
 
+    for router in more:
+        app.include_router(router)
     return app
-
-
-def _problem(status: int, title: str, detail: str) -> JSONResponse:
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
 
 
 def _worker(worker: LiveWorker) -> WorkerView:
@@ -153,6 +150,8 @@ def _call(call: LiveCall) -> CallView:
         turns=call.turns,
         barge_ins=call.barge_ins,
         tool=call.tool,
+        recording=call.recording,
+        recording_id=call.recording_id,
         tool_calls=call.tool_calls,
         tool_errors=call.tool_errors,
         last_latency_ms=call.last_latency_ms,
