@@ -29,8 +29,13 @@ from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import SHORT_PROMPTS, MakeRig, Rig
+from tests.e2e.desk import ANSWERS, BUSY, desk
+from tests.e2e.test_flow import company
 from tests.e2e.test_processes import get, on, phone_on, ready, sipagent
+from tests.e2e.test_transfers import Company, places, say, script
 from tests.waiting import until
+
+__all__ = ["company"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -75,22 +80,29 @@ def place(part: bytes, whole: bytes) -> int:
     return at // 2
 
 
+@asynccontextmanager
+async def taped(node: Rig) -> AsyncIterator[Recorded]:
+    """A node with prompts of its own, recorded."""
+    recorder = Recorder(node.settings, node.events.append)
+    node.worker.house = replace(node.worker.house, record=recorder.take)
+    running = asyncio.create_task(recorder.run())
+    try:
+        yield Recorded(node, recorder, node.worker.house.policy.prompts)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await recorder.aclose()
+
+
 @pytest.fixture
-def recorded(rig: MakeRig, prompts_dir: Path) -> Callable[..., Any]:
+def recorded(rig: MakeRig) -> Callable[..., Any]:
     """A node whose recordings go where the control process would put them."""
 
     @asynccontextmanager
     async def make(standin: StandinConfig, **changes: Any) -> AsyncIterator[Recorded]:
         node = await rig(standin, recording={"announcement": ANNOUNCEMENT, **changes.pop("recording", {})}, **changes)
-        recorder = Recorder(node.settings, node.events.append)
-        node.worker.house = replace(node.worker.house, record=recorder.take)
-        running = asyncio.create_task(recorder.run())
-        try:
-            yield Recorded(node, recorder, Prompts(prompts_dir))
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-            await recorder.aclose()
+        async with taped(node) as it:
+            yield it
 
     return make
 
@@ -246,6 +258,56 @@ async def test_a_caller_who_speaks_over_the_announcement_hears_it_all(recorded: 
     assert it.node.of(model.BargeIn) == []
     place(decode(it.prompts.get(Phrase(ANNOUNCEMENT), Law.ULAW), Law.ULAW), decode(heard, Law.ULAW))
     place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
+
+
+async def test_it_ends_when_a_person_takes_the_call(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
+        more = places()
+        more["agent"]["record"] = True
+        async with taped(await company(port, script(tmp_path, "desk"), **more)) as it:
+            async with it.node.phone() as phone:
+                await phone.dial("100")
+                await until(it.started, "the announcement to be over")
+                await phone.hear_agent_start()
+                await say(phone, root, "connect me to sales")
+                left, _ = await it.kept()
+                assert not phone.ended
+                private = bytes(range(1, 161)) * 50
+                await phone.say(private)
+                await phone.hang_up()
+            await it.node.ended()
+            assert len(it.node.of(model.RecordingStarted)) == len(it.node.of(model.RecordingEnded)) == 1
+            assert it.recorder.counts["blocks_late"] == 0
+            assert decode(private[:160], Law.ULAW) not in left
+
+
+async def test_who_comes_back_is_recorded_again_and_told_once(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), BUSY, tmp_path) as port:
+        node = await company(
+            port,
+            deterministic(),
+            announcements={"hello": {"prompt": "Hello caller.", "then": "dial:away"}},
+            dials={"away": {"number": "401", "trunk": "pbx", "then": "agent:reception"}},
+            routes=[{"to": "100", "go": "announcement:hello", "record": True}],
+            menus={},
+            collects={},
+            mailboxes={},
+            queues={},
+        )
+        async with taped(node) as it:
+            async with node.phone() as phone:
+                await phone.dial("100")
+                await spoken(node, phone, 1)
+                heard = decode(phone.media.received_payload(), Law.ULAW)
+                await phone.hang_up()
+            await node.ended()
+            _, second = await it.kept(2)
+            first = channels(b"".join(it.recorder.shelf.audio(it.recorder.shelf.listed(2)[1])))[1]
+            announcement = decode(it.prompts.get(Phrase("This call is recorded."), Law.ULAW), Law.ULAW)
+            assert heard.count(announcement[:3200]) == 1
+            place(decode(it.prompts.get(Phrase("Hello caller."), Law.ULAW), Law.ULAW), first)
+            place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), second)
+            assert {kept.call_id for kept in it.recorder.shelf.listed(9)} == {node.of(model.CallStarted)[0].call_id}
 
 
 CONFIG = """
