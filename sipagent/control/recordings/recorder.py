@@ -18,11 +18,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
+import soundfile
 import structlog
 
 from sipagent import model, tap
@@ -110,7 +112,7 @@ class Recorder:
             await self._write_waiting()
             if loop.time() >= expire_at:
                 expire_at = loop.time() + EXPIRE_EVERY_S
-                await loop.run_in_executor(self._finisher, self._expire)
+                self._beside(self._expired())
 
     async def aclose(self) -> None:
         """Write what has come and keep what can be kept at once; the rest is taken up at the next start."""
@@ -142,9 +144,13 @@ class Recorder:
                 recording.over = recording.cut = True
             if recording.over and not recording.finishing and now >= recording.retry_at:
                 recording.finishing = True
-                task = asyncio.create_task(self._finish(recording), name=f"keep {recording.recording_id}")
-                self._finishing.add(task)
-                task.add_done_callback(self._finishing.discard)
+                self._beside(self._finish(recording))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """What the finisher's thread does takes its time; the journals do not wait for it."""
+        task = asyncio.create_task(work, name="recordings-finish")
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     # --- in the writer's thread
 
@@ -216,7 +222,7 @@ class Recorder:
         except Interrupted:
             recording.finishing = False
             return
-        except OSError as error:
+        except (OSError, soundfile.SoundFileError) as error:
             self.counts["files_unwritten"] += 1
             log.error("recording_not_kept", recording_id=recording.recording_id, error=str(error), retry_in_s=RETRY_S)
             recording.finishing, recording.retry_at = False, time.monotonic() + RETRY_S
@@ -249,9 +255,10 @@ class Recorder:
     def _keep(self, journal: Journal, cut: bool) -> Kept:
         return self.shelf.keep(journal, cut=cut, stopping=self._stopping.is_set)
 
-    def _expire(self) -> None:
+    async def _expired(self) -> None:
+        today = dt.datetime.now(dt.UTC).date()
         try:
-            gone = self.shelf.expire(dt.datetime.now(dt.UTC).date())
+            gone = await asyncio.get_running_loop().run_in_executor(self._finisher, self.shelf.expire, today)
         except OSError as error:
             self.counts["files_undeleted"] += 1
             log.error("recordings_not_deleted", error=str(error))

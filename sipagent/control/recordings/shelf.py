@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import soundfile
 
-from sipagent.audio import SAMPLE_RATE_HZ, decode
+from sipagent.audio import FRAME_BYTES, SAMPLE_RATE_HZ, decode
 from sipagent.config import Settings
 from sipagent.control.recordings.journal import Journal
 from sipagent.control.recordings.sealed import Seal, opened, sealed
@@ -40,7 +40,7 @@ _SEALED = ".sealed"
 _MAX_HOLE = 6 * 3600 * SAMPLE_RATE_HZ
 """A block that claims to be further on is no block of this recording."""
 _READ_BYTES = 1 << 16
-_FRAME_BYTES = 4  # two channels of 16 bits
+_SAMPLE_BYTES = 4  # two channels of 16 bits
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Shelf:
         day = self._day(facts.recording_id)
         day.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = day / (facts.recording_id + _SUFFIXES[form] + (_SEALED if self.key else ""))
-        audio = _Counted(_wav(facts, journal) if form == "wav" else _opus(journal, stopping))
+        audio = _Counted(_wav(facts, journal) if form == "wav" else _opus(facts, journal, stopping))
         sha256, size = _write(path, sealed(Seal(self.key), audio) if self.key else audio, stopping)
         kept = Kept(
             recording_id=facts.recording_id,
@@ -252,25 +252,26 @@ def _pcm(journal: Journal) -> Iterator[bytes]:
 
 
 def _nothing(samples: int) -> Iterator[bytes]:
-    second = bytes(SAMPLE_RATE_HZ * _FRAME_BYTES)
+    second = bytes(SAMPLE_RATE_HZ * _SAMPLE_BYTES)
     for _ in range(samples // SAMPLE_RATE_HZ):
         yield second
-    yield bytes(samples % SAMPLE_RATE_HZ * _FRAME_BYTES)
+    yield bytes(samples % SAMPLE_RATE_HZ * _SAMPLE_BYTES)
 
 
 def _wav(facts: _Facts, journal: Journal) -> Iterator[bytes]:
     """A WAV file in pieces, its head first: how long it becomes is known."""
-    size, rate = facts.samples * _FRAME_BYTES, SAMPLE_RATE_HZ
-    form = (b"fmt ", 16, 1, 2, rate, rate * _FRAME_BYTES, _FRAME_BYTES, 16)  # PCM, two channels of 16 bits
+    size, rate = facts.samples * _SAMPLE_BYTES, SAMPLE_RATE_HZ
+    form = (b"fmt ", 16, 1, 2, rate, rate * _SAMPLE_BYTES, _SAMPLE_BYTES, 16)  # PCM, two channels of 16 bits
     yield struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", *form, b"data", size)
     yield from _pcm(journal)
 
 
-def _opus(journal: Journal, stopping: Callable[[], bool]) -> Iterator[bytes]:
+def _opus(facts: _Facts, journal: Journal, stopping: Callable[[], bool]) -> Iterator[bytes]:
     """An Ogg file of Opus, made in memory: 20 MB an hour at most."""
     out = io.BytesIO()
     with soundfile.SoundFile(out, "w", SAMPLE_RATE_HZ, 2, format="OGG", subtype="OPUS") as file:
-        for pcm in _pcm(journal):
+        # Of nothing at all libsndfile makes a file that it does not read itself: 20 ms of silence then.
+        for pcm in _pcm(journal) if facts.samples else _nothing(FRAME_BYTES):
             _unless(stopping)
             file.write(np.frombuffer(pcm, dtype="<i2").reshape(-1, 2))
     yield out.getvalue()

@@ -393,14 +393,17 @@ def test_the_newest_come_first_and_old_days_go(tmp_path: Path) -> None:
     assert Shelf(settings(tmp_path, keep_days=0)).expire(dt.date(2099, 1, 1)) == 0
 
 
-async def test_a_stop_does_not_wait_for_an_hour_to_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_waits_for_an_hour_to_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "CLOSE_S", 0.01)
     endless = over_and_over(shelf_module._pcm)
     monkeypatch.setattr(shelf_module, "_pcm", endless)
     async with node(settings(tmp_path, format="opus")) as it:
         it.take(block(0), last(1))
         await it.written(1)
-        await until(lambda: bool(it.recorder._finishing), "it to be made")
+        # Nor does a call that goes on meanwhile.
+        other = ID[:-1] + "0"
+        it.take(block(0, recording_id=other))
+        await until(it.shelf.journal_path(other).exists, "the other one to be written")
     assert it.events == []
     monkeypatch.undo()
     async with node(settings(tmp_path)) as it:
@@ -415,6 +418,15 @@ def over_and_over(real: Callable[[Journal], Iterable[bytes]]) -> Callable[[Journ
             yield from real(journal)
 
     return endless
+
+
+@pytest.mark.parametrize("form", ["wav", "opus"])
+async def test_a_recording_of_nothing_is_a_file_too(tmp_path: Path, form: str) -> None:
+    async with node(settings(tmp_path, format=form)) as it:
+        it.take(last(0))
+        event = await it.ended()
+        assert not heard(it.audio(), tmp_path).any()
+    assert event.seconds == 0
 
 
 def test_the_wav_is_one_that_others_read(tmp_path: Path) -> None:
