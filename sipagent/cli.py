@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import functools
+import itertools
 import json
 import os
 import signal
@@ -435,8 +436,10 @@ def export(
         kept = shelf.get(recording_id)
     except KeyError:
         raise ToolError(f"there is no recording {recording_id!r} in {shelf.folder}") from None
+    pieces = shelf.audio(kept)
+    first = next(pieces, b"")  # a wrong key shows before the file is touched
     with file.open("wb") as out:
-        for piece in shelf.audio(kept):
+        for piece in itertools.chain([first], pieces):
             out.write(piece)
     print(f"{file}: {kept.seconds:g} s, {kept.format}")
 

@@ -425,3 +425,4 @@ async def test_the_operator_pauses_and_fetches_by_api_and_command(
         assert process.returncode == 1
         assert b"another key" in out
         assert b"Traceback" not in out
+    assert channels(file.read_bytes()) == (left, right)
