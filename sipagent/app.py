@@ -1,7 +1,7 @@
 """Composition root of the control process: builds, supervises, drains.
 
 Order of start: prompts (a call without them would be silent), the link, the API, the workers. Order of
-stop: the workers first, so that their last events still reach the link.
+stop: the workers first, so that their last events still reach the link, and the recorder last.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pathlib import Path
 import aiohttp
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api
+from sipagent.control import api, api_calls, api_recordings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
+from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
@@ -87,6 +89,8 @@ class ControlProcess:
         self._flite = flite
         self._hub = Hub(settings.control_socket, self.live)
         self.operator = Operator(self._hub, self.live, lambda: self._settings)
+        self._recorder = Recorder(settings, self._hub.take)
+        self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._anew = anew
         self._one_reload = asyncio.Lock()
@@ -97,7 +101,10 @@ class ControlProcess:
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
-        server = _ApiServer(api_config(self.live, self.operator, self.reload))
+        routers = (api_calls.build(self.operator), api_recordings.router(self._recorder.shelf, self.operator))
+        server = _ApiServer(api_config(self.live, self.reload, *routers))
+        recording = asyncio.create_task(self._recorder.run(), name="recordings")
+        recording.add_done_callback(_told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -110,6 +117,9 @@ class ControlProcess:
             server.should_exit = True
             await serving
             await self._hub.aclose()
+            recording.cancel()
+            await asyncio.wait({recording})
+            await self._recorder.aclose()
             log.info("control_stopped")
 
     async def _run_workers(self, prompts: Prompts) -> None:
@@ -118,7 +128,7 @@ class ControlProcess:
             return
         prompts.load(needed_prompts(self._settings))
         load = self._anew.load if self._anew else None
-        worker = Worker(self._settings, 1, prompts, self._hub.take, load)
+        worker = Worker(self._settings, 1, prompts, self._hub.take, load, self._recorder.take)
         self._hub.attach(1, worker.obey)
         working = asyncio.create_task(worker.run())
         try:
@@ -157,6 +167,7 @@ class ControlProcess:
             fixed = _needs_restart(self._settings, settings)
             log.info("reloaded", needs_restart=fixed)
             self._settings = settings
+            self._recorder.follow(settings)
             return fixed
 
 
@@ -175,10 +186,10 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 
-def api_config(live: Live, operator: Operator, reload: api.Reload) -> uvicorn.Config:
+def api_config(live: Live, reload: api.Reload, *more: APIRouter) -> uvicorn.Config:
     """How the API is served."""
     return uvicorn.Config(
-        api.build(live, operator, reload),
+        api.build(live, reload, *more),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -197,6 +208,12 @@ def _listen(settings: Settings) -> socket.socket:
             f"control.port: {control.host}:{control.port} cannot be bound ({error.strerror}); "
             "is another sipagent running? Change [control] port or SIPAGENT_CONTROL__PORT"
         ) from None
+
+
+def _told_if_failed(task: asyncio.Task[None]) -> None:
+    """Without its recorder a node still takes calls; somebody has to know."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("recorder_failed", exc_info=error)
 
 
 def _log_progress(done: int, count: int) -> None:

@@ -29,6 +29,7 @@ from sipagent.leg import dialled_group
 from sipagent.model import CallOutcome, Direction, Reason
 from sipagent.orders import Originate
 from sipagent.outbound import reach
+from sipagent.recording import Recording
 from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
@@ -72,6 +73,8 @@ class Call:
         show = house.settings.log.show_transcripts
         self._story = Story(call_id, self._loop.time(), house.emit, show=show)
         self._emit = self._story.tell
+        self.recording = Recording(call_id, self._emit, house.record)
+        """Goes from room to room with the caller."""
         self._visit: Visit | None = None
         self._supervision = Supervision(call_id, house, self._emit, self._taken_over)
         self._handed_back = False
@@ -139,7 +142,7 @@ class Call:
                 self._group = group
                 group.create_task(self._watch_orders())
                 go, visitor = await (self._reach(self._order, undo) if self._order else self._route())
-                self._visit = visit = Visit(visitor, self._house, self._story, group, undo)
+                self._visit = visit = Visit(visitor, self._house, self._story, self.recording, group, undo)
                 undo.push_async_callback(visit.leave_room)
                 await visit.serve(go)
         except BaseExceptionGroup as errors:
@@ -186,6 +189,7 @@ class Call:
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
         variables = variables_of(self.invite, facts)
+        self.recording.wanted = decision.record
         return decision.go, Visitor(self.id, caller, self.invite.caller, self.invite.endpoint, self.law, variables)
 
     async def _reach(self, order: Originate, undo: AsyncExitStack) -> tuple[Destination, Visitor]:

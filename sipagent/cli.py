@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import functools
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import aiohttp
+import msgspec
 import structlog
 import typer
 from rich.console import Console
@@ -26,6 +28,7 @@ from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
 from sipagent.config import LogSettings, Settings
+from sipagent.control.recordings.shelf import Shelf
 from sipagent.errors import SipAgentError, ToolError
 from sipagent.flow import graph
 from sipagent.flow.phrases import RECORDING
@@ -50,6 +53,8 @@ app = typer.Typer(
 )
 asterisk_app = typer.Typer(help="Run a private Asterisk from asterisk-conf/.", no_args_is_help=True)
 app.add_typer(asterisk_app, name="asterisk")
+recordings_app = typer.Typer(help="Recorded calls, as they lie on the disk of this machine.", no_args_is_help=True)
+app.add_typer(recordings_app, name="recordings")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
@@ -402,6 +407,41 @@ def cli(
     settings = _settings(config_file)
     root = find_root(("asterisk",)) or Root(None)
     print(_run(asterisk_run.command(node.asterisk_config(settings), root, " ".join(line))))
+
+
+@recordings_app.command("list", epilog="Example: sipagent recordings list --limit 5 --json")
+def list_recordings(
+    config_file: ConfigOption = DEFAULT_CONFIG,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """What is kept."""
+    kept = Shelf(_settings(config_file)).listed(limit)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(kept)).decode())
+    else:
+        for one in kept:
+            print(f"{one.recording_id}  {one.started:%Y-%m-%d %H:%M:%S}  {one.seconds:7.1f} s  call {one.call_id}")
+
+
+@recordings_app.command(epilog="Example: sipagent recordings export 20261126T183018-9f2c41d07be3a655 call.wav")
+def export(
+    recording_id: Annotated[str, typer.Argument(help="As `recordings list` and the API give it.")],
+    file: Annotated[Path, typer.Argument(help="Where its audio goes, decrypted.")],
+    config_file: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Copy one recording to a file of its own, decrypted with the key of [recording]."""
+    shelf = Shelf(_settings(config_file))
+    try:
+        kept = shelf.get(recording_id)
+    except KeyError:
+        raise ToolError(f"there is no recording {recording_id!r} in {shelf.folder}") from None
+    pieces = shelf.audio(kept)
+    first = next(pieces, b"")  # a wrong key shows before the file is touched
+    with file.open("wb") as out:
+        for piece in itertools.chain([first], pieces):
+            out.write(piece)
+    print(f"{file}: {kept.seconds:g} s, {kept.format}")
 
 
 # --- shared by the commands

@@ -23,8 +23,9 @@ async def collect(wanted: Digits, caller: Caller, parties: Parties) -> tuple[str
     talk = parties.conversation.talk
     talk.hold()
     try:
-        await parties.spoken_out()
-        return await _keyed(wanted, keys)
+        with parties.room.recording.paused("collect_digits"):
+            await parties.spoken_out()
+            return await _keyed(wanted, keys)
     finally:
         caller.on_key = before
         talk.resume()

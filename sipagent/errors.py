@@ -11,6 +11,7 @@
      |- OrderRefused       a worker will not, or cannot, do what the operator asks
      |   |- NoSuchCall        or the call it is about is over
      |- DialingRefused     the dial policy, or a full trunk, lets no call out
+     |- RecordingUnreadable  a recording's file is encrypted with another key, damaged, or none
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
          |- RealtimeLost     an open socket died
@@ -60,6 +61,10 @@ class NoSuchCall(OrderRefused):
 
 class DialingRefused(SipAgentError):
     """A call out is not made; the text says why, in words that an agent can tell."""
+
+
+class RecordingUnreadable(SipAgentError):
+    """A file of a recording cannot be read; the text says why."""
 
 
 class RealtimeError(SipAgentError):

@@ -54,6 +54,8 @@ class House:
     wheel: Wheel
     guard: DialGuard
     emit: Callable[[model.CallEvent], None]
+    record: Callable[[bytes], object]
+    """Takes the blocks of recordings to the control process, and never waits."""
 
     @property
     def settings(self) -> Settings:

@@ -22,6 +22,7 @@ from websockets.exceptions import WebSocketException
 
 from sipagent.errors import ConfigError
 from sipagent.orders import Order, Upward, WorkerHello, WorkerState
+from sipagent.outbox import Outbox
 
 log = structlog.get_logger()
 
@@ -52,6 +53,8 @@ class WorkerLink:
 
     def __init__(self, path: Path, worker: int) -> None:
         self.dropped = 0
+        self.audio = Outbox()
+        """Recordings, in binary messages of their own."""
         self._path, self._worker = path, worker
         self._buffer: deque[Upward] = deque()
         self._batch: list[Upward] = []  # on its way
@@ -81,6 +84,7 @@ class WorkerLink:
     ) -> None:
         await socket.send(encode([WorkerHello(self._worker, os.getpid())]))
         reader = asyncio.create_task(_read(socket, on_order))
+        recorder = asyncio.create_task(self.audio.run(socket))
         try:
             while not reader.done():
                 await self._send_batch(socket, state(self.dropped))
@@ -93,6 +97,7 @@ class WorkerLink:
                     await asyncio.sleep(LINGER_S)
         finally:
             reader.cancel()
+            recorder.cancel()
 
     async def _send_batch(self, socket: ClientConnection, state: WorkerState) -> None:
         batch = self._batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), MAX_BATCH))]
@@ -105,9 +110,9 @@ class WorkerLink:
             self._batch = []
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until every event has been sent, at most `timeout_s`: the last act of a worker."""
+        """Wait until every event and block has been sent, at most `timeout_s`: the last act of a worker."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while (self._buffer or self._batch) and asyncio.get_running_loop().time() < deadline:
+        while (self._buffer or self._batch or not self.audio.empty) and asyncio.get_running_loop().time() < deadline:
             self._wake.set()
             await asyncio.sleep(0.01)
 

@@ -21,6 +21,7 @@ from sipagent.barge_in import BargeIn, Verdict
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.session import RtpSession
 from sipagent.rtp.transport import RtpSocket
+from sipagent.tap import Tap
 
 MAX_QUEUED_MS = 5 * 60 * 1000
 """Five minutes of speech in advance: more than any answer, and 2.4 MB."""
@@ -74,6 +75,10 @@ class PlayoutQueue:
             self._pieces.append((item_id, memoryview(g711)))
             self._queued += len(g711)
 
+    def holds(self, item_id: str) -> bool:
+        """Something of this item is still to be heard."""
+        return any(of == item_id for of, _ in self._pieces)
+
     def end(self, item_id: str | None = None) -> None:
         """No more of this item (None: of any): its last frame is filled up with silence instead of waited for."""
         if item_id in {None, self._open_item}:
@@ -126,6 +131,8 @@ class MediaBridge:
         self.held = False
         """The caller has put us on hold: what was to be heard waits for them."""
         self.to_model: Callable[[bytes], object] | None = None
+        self.tap: Tap | None = None
+        """Hears what is recorded: both sides, as they pass."""
         self.on_talk: Callable[[str], None] | None = None
         """The first voiced frame of a talkspurt has left (its item)."""
         self.on_quiet: Callable[[], None] | None = None
@@ -179,6 +186,8 @@ class MediaBridge:
     def _from_caller(self, payload: bytes, now: float) -> None:
         if self.to_model is not None:
             self.to_model(payload)
+        if self.tap is not None:
+            self.tap.caller(payload)
         paused_at = self.barge_in.paused_at
         verdict = self.barge_in.caller(payload, now, talking=self._talking and self.interruptible)
         if verdict is Verdict.CUT and self.on_cut:
@@ -229,9 +238,13 @@ class MediaBridge:
         if self._wheel.shifted_ms != self._shifted_ms:
             # Time passed in which nothing could be sent: the far end's clock has moved on, so has ours.
             self.rtp.skip(self._wheel.shifted_ms - self._shifted_ms)
+            if self.tap is not None:
+                self.tap.skip(self._wheel.shifted_ms - self._shifted_ms)
             self._shifted_ms = self._wheel.shifted_ms
         paused = self.held or self.barge_in.paused_at is not None
         frame = None if paused else self.queue.take_frame()
+        if self.tap is not None:
+            self.tap.agent(frame or self._silence)
         if frame is None:
             socket.send(self.rtp.send(self._silence))
             self.barge_in.silence(self._silence)

@@ -279,14 +279,14 @@ class RecordingStarted(_Event, frozen=True, tag="recording_started"):
 
 
 class RecordingPaused(_Event, frozen=True, tag="recording_paused"):
-    """Nothing is written until RecordingResumed; `by` collect_digits, agent or operator."""
+    """Nothing is written until RecordingResumed; `by` the first of collect_digits, agent, operator."""
 
     recording_id: str
     by: str
 
 
 class RecordingResumed(_Event, frozen=True, tag="recording_resumed"):
-    """It goes on."""
+    """It goes on; `by` the last to let go."""
 
     recording_id: str
     by: str
@@ -297,12 +297,15 @@ class RecordingEnded(_Event, frozen=True, tag="recording_ended"):
 
     recording_id: str
     path: str
+    """Empty: there is none, since the disk took nothing."""
     format: str
     seconds: float
     bytes: int
     sha256: str
     lost_ms: int = 0
-    """Of audio that never came here: a worker that died, a link that was away."""
+    """Of audio that never came here: a link or a disk that was away for too long."""
+    cut: bool = False
+    """Nobody ended it, since its worker died: up to a second is missing at the end."""
 
 
 class TransferStarted(_Event, frozen=True, tag="transfer_started"):

@@ -62,6 +62,18 @@ class HangUp(_Order, frozen=True, tag="hang_up"):
     call_id: str
 
 
+class PauseRecording(_Order, frozen=True, tag="pause_recording"):
+    """Write nothing of this call until ResumeRecording."""
+
+    call_id: str
+
+
+class ResumeRecording(_Order, frozen=True, tag="resume_recording"):
+    """The operator's pause is over; somebody else's may not be."""
+
+    call_id: str
+
+
 class Reload(_Order, frozen=True, tag="reload"):
     """Read the configuration anew; calls that are up keep theirs."""
 
@@ -115,5 +127,7 @@ class Dismiss(_Order, frozen=True, tag="dismiss"):
     call_id: str
 
 
+OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
+"""About a live call, and done at once."""
 Upward = CallEvent | WorkerHello | WorkerState | Answer
-Order = HangUp | Reload | Originate | Tell | Supervise | Dismiss
+Order = HangUp | Reload | Originate | Tell | Supervise | Dismiss | PauseRecording | ResumeRecording

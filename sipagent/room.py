@@ -7,24 +7,32 @@ cache, one phrase after the other.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import structlog
+
 from sipagent import model
 from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
-from sipagent.audio import Law
+from sipagent.audio import PTIME_MS, Law
 from sipagent.barge_in import BargeIn
 from sipagent.config import BargeInSettings
+from sipagent.errors import ConfigError
 from sipagent.flow.phrases import Phrase
 from sipagent.house import House
 from sipagent.media import MediaBridge
+from sipagent.recording import Recording
 from sipagent.rtp import quality
 from sipagent.rtp.session import RtpSession
 
+log = structlog.get_logger()
+
 LOOP = "loop:"
 PROMPT = "prompt:"
+ANNOUNCEMENT = PROMPT + "recording"
 """Item ids of what is not the model's; the model knows nothing of them."""
 
 NOBODY = BargeInSettings(enabled=False)
@@ -34,8 +42,10 @@ NOBODY = BargeInSettings(enabled=False)
 class Room:
     """One stay of one caller. `open` it, `let_in` the caller, `close` it."""
 
-    def __init__(self, law: Law, house: House) -> None:
+    def __init__(self, law: Law, house: House, recording: Recording | None = None) -> None:
         self.law = law
+        self.recording = recording or Recording.of_nobody()
+        """Of this call; also there, and never on, in a room that nobody records."""
         self.rtp = RtpSession(law.payload_type, order_buffer_ms=house.settings.media.order_buffer_ms)
         self.media = MediaBridge(law, self.rtp, house.wheel, BargeIn(law, NOBODY), time.monotonic)
         self._house = house
@@ -91,12 +101,47 @@ class Room:
 
     async def _leave_media(self) -> None:
         self._looping = None
+        self.recording.end()
         self.media.stop()
         await self._undo_media.aclose()
 
     def interruptible_by(self, settings: BargeInSettings) -> None:
         """Who speaks over what is played is let in, or not, as this says."""
         self.media.barge_in = BargeIn(self.law, settings)
+
+    # --- recording
+
+    async def record(self) -> None:
+        """Begin to record, if that is wanted and not so yet: when the caller has been told, to the last word.
+
+        A call whose announcement cannot be spoken goes on without being recorded.
+        """
+        recording, settings = self.recording, self._house.settings
+        if not recording.due:
+            return
+        if settings.recording.announcement and not recording.announced:
+            try:
+                await self._announce(Phrase(settings.recording.announcement, settings.call.language))
+            except ConfigError as error:
+                recording.wanted = False
+                log.error("not_recorded", error=str(error))
+                return
+        recording.announced = True
+        recording.begin(self.media, self.law)
+
+    async def _announce(self, phrase: Phrase) -> None:
+        """Whatever noise the caller makes, they hear it; nobody takes it for something the agent says."""
+        media, g711 = self.media, self._house.policy.prompts.get(phrase, self.law)
+        before = media.on_talk, media.on_quiet, media.interruptible
+        media.on_talk, media.on_quiet, media.interruptible = None, None, False
+        try:
+            media.play(ANNOUNCEMENT, g711)
+            media.play_end(ANNOUNCEMENT)
+            # Not until it is quiet: what the model says to a caller who spoke over it belongs into the recording.
+            while media.queue.holds(ANNOUNCEMENT):  # noqa: ASYNC110 - for two seconds of a call
+                await asyncio.sleep(PTIME_MS / 1000)
+        finally:
+            media.on_talk, media.on_quiet, media.interruptible = before
 
     # --- prompts
 

@@ -279,6 +279,8 @@ class Talk:
         self._note(NoInput.caller_speaks)
 
     def _barge_in(self, confirmed_by: str) -> None:
+        if not self._media.interruptible:
+            return  # what is said now is heard to its end, whatever the model heard
         stop_ms = self._media.stop_ms()
         flushed = self._media.flush()
         if flushed is None or self.client is None:

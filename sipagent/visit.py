@@ -29,6 +29,7 @@ from sipagent.listener import listener
 from sipagent.model import CallOutcome, Disposition, Reason
 from sipagent.orders import Originate
 from sipagent.outbound import Detector
+from sipagent.recording import Recording
 from sipagent.room import NOBODY, Room
 from sipagent.routing.facts import clean_number
 from sipagent.story import Story
@@ -77,13 +78,19 @@ class Visit:
     """One person with us. `serve` until CallOver."""
 
     def __init__(
-        self, visitor: Visitor, house: House, story: Story, group: asyncio.TaskGroup, undo: AsyncExitStack
+        self,
+        visitor: Visitor,
+        house: House,
+        story: Story,
+        recording: Recording,
+        group: asyncio.TaskGroup,
+        undo: AsyncExitStack,
     ) -> None:
         """Tasks of the visit run in the call's `group`; `undo` lets go of legs that have joined."""
         self._call_id, self._caller, self._number = visitor.call_id, visitor.caller, visitor.number
         self._law, self._order, self._endpoint = visitor.law, visitor.order, visitor.endpoint
         self._house, self._story, self._group, self._undo = house, story, group, undo
-        self._emit = story.tell
+        self._emit, self._recording = story.tell, recording
         self._loop = asyncio.get_running_loop()
         self._flow = Flow(house.policy.plan, {})
         self._flow.variables = visitor.variables
@@ -166,7 +173,7 @@ class Visit:
     async def _in_room(self, *, answer: bool = True) -> Room:
         """The caller hears us and is heard; answered, unless early media is enough."""
         if self._room is None:
-            self._room = Room(self._law, self._house)
+            self._room = Room(self._law, self._house, self._recording)
         room, channel = self._room, self._caller.channel
         await room.open(self._call_id)
         if answer and self._story.answered_s is None:
@@ -175,6 +182,8 @@ class Visit:
         elif self._story.answered_s is None:
             await channel.progress()
         await room.let_in(channel)
+        if self._story.answered_s is not None:
+            await room.record()
         return room
 
     async def _listen(self, action: machine.Listen) -> None:
@@ -257,8 +266,9 @@ class Visit:
         """Ring while media and model connect side by side, answer, talk."""
         house, settings, order = self._house, self._house.settings, self._order
         agent = settings.agents[name]
+        self._recording.wanted |= agent.record
         if self._room is None:
-            self._room = Room(self._law, house)
+            self._room = Room(self._law, house, self._recording)
         we_ask = order is not None and self._story.disposition is None
         control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
         text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")

@@ -41,6 +41,7 @@ from sipagent.tools.toolset import Toolset, fillers
 
 log = structlog.get_logger()
 
+OPERATOR = "operator"
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -55,8 +56,12 @@ class Worker:
         prompts: Prompts,
         listener: Callable[[orders.Upward], None],
         load: Callable[[], Settings] | None = None,
+        record: Callable[[bytes], object] = lambda _block: None,
     ) -> None:
-        """`listener` hears every event, and the answer to every order; `load` reads the configuration anew."""
+        """`listener` hears every event, and the answer to every order; `load` reads the configuration anew.
+
+        `record` gets the blocks of recordings.
+        """
         loop = asyncio.get_running_loop()
         self.number = number
         self.accepting = True
@@ -88,6 +93,7 @@ class Worker:
             wheel=wheel,
             guard=DialGuard(settings.dial_policy, settings.control.workers),
             emit=self._emit,
+            record=record,
         )
 
     @property
@@ -145,6 +151,8 @@ class Worker:
                     found[0].hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
                     error = ""
                 self._listener(Answer(order.id, error))
+            case orders.PauseRecording() | orders.ResumeRecording():
+                self._listener(Answer(order.id, self._pause(order)))
             case orders.Reload():
                 self._reloading = asyncio.create_task(self._read_anew(order.id), name="reload")
             case orders.Originate():
@@ -185,6 +193,17 @@ class Worker:
             except SipAgentError as refusal:
                 error = str(refusal)
         self._listener(Answer(order.id, error))
+
+    def _pause(self, order: orders.PauseRecording | orders.ResumeRecording) -> str:
+        found = self._calls.get(order.call_id)
+        recording = found[0].recording if found else None
+        if recording is None or not recording.wanted:
+            return "this call is not recorded" if found else "no such call"
+        if isinstance(order, orders.PauseRecording):
+            recording.pause(OPERATOR)
+        else:
+            recording.resume(OPERATOR)
+        return ""
 
     async def _read_anew(self, order_id: str) -> None:
         """New calls get the new policy; whatever is wrong with it leaves the old one in force."""
@@ -285,8 +304,10 @@ def _policy(load: Callable[[], Settings]) -> Policy:
 def needed_prompts(settings: Settings) -> list[Phrase]:
     """Everything that must be spoken without the model."""
     call = settings.call
+    announcement = settings.recording.announcement if settings.records else ""
+    texts = (call.apology, call.one_moment, call.warm_question, *([announcement] if announcement else []))
     return [
-        *(Phrase(text, call.language) for text in (call.apology, call.one_moment, call.warm_question)),
+        *(Phrase(text, call.language) for text in texts),
         *Plan(settings).phrases(),
         *fillers(settings.tools, call.language),
     ]
@@ -296,7 +317,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     """A worker process from start to SIGTERM; `load` reads its configuration anew."""
     prompts.load(needed_prompts(settings))
     link = WorkerLink(settings.control_socket, number)
-    worker = Worker(settings, number, prompts, link.send, load)
+    worker = Worker(settings, number, prompts, link.send, load, link.audio.put)
     worker.after_call = tuning.between_calls
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

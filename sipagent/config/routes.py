@@ -56,6 +56,8 @@ class Route(Section):
     hours: str = ""
     """Name of [hours.NAME]; "!NAME" outside of them."""
     go: Destination
+    record: bool = False
+    """Both sides of these calls, after the announcement of [recording]."""
 
     @field_validator("headers")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Literal
@@ -177,6 +178,8 @@ class Agent(Section):
     """Promise to call back: queued and made by [outbound], to numbers that dial_policy.allow lists."""
     tools: tuple[str, ...] = ()
     """What it may use, by the names of [tools]."""
+    record: bool = False
+    """Calls that come to this agent are recorded, from here on and after the announcement of [recording]."""
 
     @model_validator(mode="after")
     def _one_source_of_instructions(self) -> Agent:
@@ -200,6 +203,40 @@ class CallSettings(Section):
     """What callers are spoken to in, until a menu changes it."""
     dial_within_s: float = Field(30.0, ge=1, le=300)
     """How long a `dial:NUMBER@TRUNK` rings."""
+
+
+class RecordingSettings(Section):
+    """What is kept of recorded calls: those of routes and agents with `record = true` (docs/recording.md)."""
+
+    folder: str = ""
+    """Empty: `recordings` in the run folder."""
+    format: Literal["wav", "opus"] = "wav"
+    """wav: every sample as it was, 115 MB an hour. opus: 10 to 20 MB, and seconds of a core to make it."""
+    keep_days: int = Field(30, ge=0, le=36500)
+    """Then they are deleted; 0: when somebody does it."""
+    announcement: str = "This call is recorded."
+    """Heard to its end before the first sample is written. Empty: the operator has told the caller in another way."""
+    key: SecretStr = SecretStr("")
+    """32 bytes in base64 or hex encrypt what is on the disk; better from SIPAGENT_RECORDING__KEY or a secrets file."""
+
+    @field_validator("key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and len(_key_bytes(value.get_secret_value())) != 32:
+            raise ValueError("32 bytes in base64 or hex are needed; openssl rand -base64 32 makes them")
+        return value
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The key, or nothing."""
+        return _key_bytes(self.key.get_secret_value())
+
+
+def _key_bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text) if re.fullmatch(r"[0-9a-fA-F]{64}", text) else base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 class ControlSettings(Section):

@@ -26,6 +26,7 @@ from sipagent.config.sections import (
     LogSettings,
     MediaSettings,
     RealtimeSettings,
+    RecordingSettings,
     StandinSettings,
     WorkerSettings,
 )
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     realtime: RealtimeSettings = RealtimeSettings()
     media: MediaSettings = MediaSettings()
     call: CallSettings = CallSettings()
+    recording: RecordingSettings = RecordingSettings()
     trunks: dict[str, Trunk] = {}
     """Carriers, PBXs and phones, by name."""
     agents: dict[str, Agent] = Field(min_length=1)
@@ -104,6 +106,16 @@ class Settings(BaseSettings):
     def control_socket(self) -> Path:
         """Unix socket between the control process and its workers."""
         return self.run_dir / "control.sock"
+
+    @property
+    def recordings(self) -> Path:
+        """Folder of the recordings."""
+        return Path(self.recording.folder) if self.recording.folder else self.run_dir / "recordings"
+
+    @property
+    def records(self) -> bool:
+        """Some calls are recorded."""
+        return any(route.record for route in self.routes) or any(agent.record for agent in self.agents.values())
 
     @property
     def endpoints(self) -> set[str]:

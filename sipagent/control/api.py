@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
 
 from sipagent import __version__
-from sipagent.control import api_calls
 from sipagent.control.live import Live, LiveCall, LiveWorker
-from sipagent.control.operator import Operator
 from sipagent.control.problems import problem
 from sipagent.errors import SipAgentError
 
@@ -82,8 +80,8 @@ class Calls(BaseModel):
 Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, operator: Operator, reload: Reload) -> FastAPI:
-    """The application over the node's live state and what the operator may ask.
+def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
+    """The application over the node's live state, and `more`.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
@@ -114,7 +112,8 @@ def build(live: Live, operator: Operator, reload: Reload) -> FastAPI:
         except SipAgentError as error:
             return problem(422, "The configuration was not taken", str(error))
 
-    app.include_router(api_calls.build(operator))
+    for router in more:
+        app.include_router(router)
     return app
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from sipagent import orders
 from sipagent.control.operator import Operator, Wanted
-from sipagent.control.problems import problem
-from sipagent.errors import NoSuchCall, OrderRefused
+from sipagent.control.problems import answered, problem
+from sipagent.errors import OrderRefused
 
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
 
@@ -93,37 +93,27 @@ def build(operator: Operator) -> APIRouter:
     @router.delete("/{call_id}", status_code=202, response_model=None)
     async def delete_call(call_id: str) -> Response:
         """Hang up a call."""
-        return await _ask(operator.hang_up(call_id))
+        return await answered(operator.order(orders.HangUp(call_id=call_id)))
 
     @router.post("/{call_id}/message", status_code=202, response_model=None)
     async def message(call_id: str, said: Message) -> Response:
         """Whisper to the agent: it acts on it, the caller does not hear it."""
-        return await _ask(operator.tell(call_id, said.text, answer=said.answer))
+        return await answered(operator.order(orders.Tell(call_id=call_id, text=said.text, answer=said.answer)))
 
     @router.post("/{call_id}/monitor", status_code=202, response_model=None)
     async def monitor(call_id: str, look: Look) -> Response:
         """Ring a supervisor, who then hears both sides and is heard by nobody."""
-        return await _ask(operator.supervise(call_id, look.supervisor, "monitor"))
+        return await answered(operator.supervise(call_id, look.supervisor, "monitor"))
 
     @router.delete("/{call_id}/monitor", status_code=202, response_model=None)
     async def stop_monitor(call_id: str) -> Response:
         """The supervisor leaves, the call goes on."""
-        return await _ask(operator.dismiss(call_id))
+        return await answered(operator.order(orders.Dismiss(call_id=call_id)))
 
     @router.post("/{call_id}/takeover", status_code=202, response_model=None)
     async def takeover(call_id: str, take: Takeover) -> Response:
         """Ring a supervisor (or take the one who is listening) and let them speak with the caller."""
         how = "takeover" if take.agent == "leaves" else "barge"
-        return await _ask(operator.supervise(call_id, take.supervisor, how))
+        return await answered(operator.supervise(call_id, take.supervisor, how))
 
     return router
-
-
-async def _ask(order: Awaitable[None]) -> Response:
-    try:
-        await order
-    except NoSuchCall as error:
-        return problem(404, "No such call", str(error))
-    except OrderRefused as error:
-        return problem(409, "It cannot be done now", str(error))
-    return Response(status_code=202)

@@ -33,6 +33,8 @@ class Hub:
         self._inside: dict[int, Callable[[orders.Order], None]] = {}
         self._waiting: dict[str, asyncio.Future[orders.Answer]] = {}
         self._server: Server | None = None
+        self.on_audio: Callable[[bytes], object] = lambda _block: None
+        """Gets the binary messages: blocks of recordings."""
 
     def attach(self, worker: int, obey: Callable[[orders.Order], None]) -> None:
         """A worker inside this process; what it has to say comes to `take`."""
@@ -101,6 +103,9 @@ class Hub:
         number = 0
         try:
             async for message in link:
+                if isinstance(message, bytes):
+                    self.on_audio(message)
+                    continue
                 try:
                     upward = decode_upward(message)
                 except msgspec.DecodeError as error:

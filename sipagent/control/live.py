@@ -39,6 +39,8 @@ class LiveCall:
     held_by: str = ""
     recording: str = ""
     """on, paused, or empty."""
+    recording_id: str = ""
+    """The last one, also when it is over."""
     realtime_model: str = ""
     turns: int = 0
     barge_ins: int = 0
@@ -127,7 +129,7 @@ class Live:
             )
         elif call := self.calls.get(event.call_id):
             self._advance(call, event)
-        else:
+        elif not isinstance(event, model.RecordingEnded):  # a file may be whole long after its call
             self.counts["events_of_unknown_calls"] += 1
         for subscriber in self._subscribers:
             subscriber(event)
@@ -166,9 +168,12 @@ class Live:
             case model.CallRetrieved():
                 call.held_by = ""
             case model.RecordingStarted() | model.RecordingResumed():
-                call.recording = "on"
+                call.recording, call.recording_id = "on", event.recording_id
             case model.RecordingPaused():
                 call.recording = "paused"
+            case model.RecordingEnded():
+                if event.recording_id == call.recording_id:  # and not one before a stay in a queue
+                    call.recording = ""
             case model.Classified():
                 call.disposition = event.disposition
             case _:

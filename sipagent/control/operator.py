@@ -46,23 +46,18 @@ class Operator:
         self._hub, self._live, self._settings = hub, live, settings
         self._seen: dict[str, asyncio.Future[str]] = {}
 
-    async def hang_up(self, call_id: str) -> None:
-        """End a live call."""
-        await self._hub.ask(self._worker(call_id), orders.HangUp(call_id=call_id), ORDER_TIMEOUT_S)
+    async def order(self, order: orders.OfCall) -> None:
+        """One order about a live call, carried out at once.
 
-    async def tell(self, call_id: str, text: str, *, answer: bool) -> None:
-        """Whisper to the agent of a live call."""
-        order = orders.Tell(call_id=call_id, text=text, answer=answer)
-        await self._hub.ask(self._worker(call_id), order, ORDER_TIMEOUT_S)
+        Raises:
+            NoSuchCall: it is over, or never was; OrderRefused: it cannot be done, and its text says why.
+        """
+        await self._hub.ask(self._worker(order.call_id), order, ORDER_TIMEOUT_S)
 
     async def supervise(self, call_id: str, supervisor: str, how: str) -> None:
         """Let a supervisor in; returns when they are."""
         order = orders.Supervise(call_id=call_id, supervisor=supervisor, how=how)
         await self._hub.ask(self._worker(call_id), order, RING_TIMEOUT_S)
-
-    async def dismiss(self, call_id: str) -> None:
-        """The supervisor leaves; the call goes on."""
-        await self._hub.ask(self._worker(call_id), orders.Dismiss(call_id=call_id), ORDER_TIMEOUT_S)
 
     async def dial_once(self, wanted: Wanted, key: str) -> str:
         """The same; a key that has been seen within `REMEMBERED` calls gives the id of its first call."""

@@ -107,6 +107,11 @@ def log_event(event: model.CallEvent) -> None:
             log.info("transfer_started", call_id=event.call_id, target=event.target, how=event.how)
         case model.TransferEnded():
             log.info("transfer_ended", call_id=event.call_id, target=event.target, result=event.result)
+        case model.RecordingStarted():
+            log.info("recording_started", call_id=event.call_id, recording_id=event.recording_id)
+        case model.RecordingPaused() | model.RecordingResumed():
+            what = "recording_paused" if isinstance(event, model.RecordingPaused) else "recording_resumed"
+            log.info(what, call_id=event.call_id, recording_id=event.recording_id, by=event.by)
         case model.SessionOpened():
             log.info(
                 "session_opened",

@@ -47,6 +47,8 @@ class Decision:
     route: str
     looked: tuple[Looked, ...]
     """Every route up to the one that took it."""
+    record: bool = False
+    """The route has its calls recorded."""
 
 
 class Routes:
@@ -68,7 +70,7 @@ class Routes:
             against = self._against(route, facts, at)
             looked.append(Looked(name, not against, against or self._for(route, at)))
             if not against:
-                return Decision(route.go, name, tuple(looked))
+                return Decision(route.go, name, tuple(looked), route.record)
         return Decision(None, "", tuple(looked))
 
     def _for(self, route: Route, at: dt.datetime) -> str:

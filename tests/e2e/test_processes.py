@@ -387,7 +387,19 @@ async def test_check_says_where_and_how(tmp_path: Path, config_file: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("run",), ("worker",), ("check",), ("doctor",), ("call",), ("standin",), ("demo",), ("asterisk",)]
+    "arguments",
+    [
+        (),
+        ("run",),
+        ("worker",),
+        ("check",),
+        ("doctor",),
+        ("call",),
+        ("standin",),
+        ("demo",),
+        ("asterisk",),
+        ("recordings",),
+    ],
 )
 async def test_every_command_has_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     code, out = await output_of(environment(tmp_path / "run"), *arguments, "--help")
