@@ -402,6 +402,8 @@ class Visit:
         to = ToDial(clean_number(number), trunk, settings.call.dial_within_s)
         errand = Errand(f"{self._call_id}-referred", to, "transfer", self._number, beside=old.id, listed=False)
         self._emit(model.TransferStarted, target=to.number, how="referred")
+        with contextlib.suppress(AriError):  # they may be gone already
+            await old.transfer_progress("channel_progress")
         async with AsyncExitStack() as undo:
             try:
                 leg = await undo.enter_async_context(leg_out(errand, self._house, self._emit))

@@ -57,7 +57,7 @@ def loud(*numbers: int) -> list[bytes]:
 def test_both_sides_pass_the_tap_as_they_pass_the_line() -> None:
     line = Line()
     line.hear(*loud(1))
-    line.recording.begin(line.media)
+    line.recording.begin(line.media, Law.ULAW)
     line.media.play("i", b"".join(loud(101, 102)))
     line.media.play_end("i")
     line.hear(*loud(2, 3, 4))
@@ -73,7 +73,7 @@ def test_both_sides_pass_the_tap_as_they_pass_the_line() -> None:
 
 def test_the_pacers_stall_is_time_for_the_tap_too() -> None:
     line = Line()
-    line.recording.begin(line.media)
+    line.recording.begin(line.media, Law.ULAW)
     line.hear(*loud(1))
     line.now += 1.0
     line.hear(*loud(2, 3))
@@ -84,7 +84,7 @@ def test_the_pacers_stall_is_time_for_the_tap_too() -> None:
 def test_each_party_answers_for_its_own_pause() -> None:
     line, recording = Line(), None
     recording = line.recording
-    recording.begin(line.media)
+    recording.begin(line.media, Law.ULAW)
     recording.pause("operator")
     with recording.paused("collect_digits"):
         recording.pause("operator")
@@ -109,7 +109,7 @@ def test_a_pause_before_the_beginning_holds_from_the_beginning_and_over_a_second
     with line.recording.paused("agent"):
         assert line.recording.state == ""
         for _ in range(2):
-            line.recording.begin(line.media)
+            line.recording.begin(line.media, Law.ULAW)
             line.hear(*loud(1, 2))
             line.recording.end()
     assert [what for what, _ in line.told] == ["RecordingStarted", "RecordingPaused"] * 2

@@ -14,10 +14,11 @@ import uvicorn
 
 from sipagent import model, orders
 from sipagent.control import api, api_recordings
+from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.control.operator import Operator
 from sipagent.control.recordings.journal import Journal
 from sipagent.control.recordings.shelf import Shelf
-from sipagent.errors import OrderRefused
 from sipagent.tap import encode
 from tests.asterisk.fixtures import free_port
 from tests.control.recordings.test_recorder import ID, block, settings
@@ -31,10 +32,6 @@ async def nothing() -> list[str]:
     return []
 
 
-async def nobody(_call: str) -> bool:
-    return False
-
-
 @asynccontextmanager
 async def served(shelf: Shelf) -> AsyncIterator[tuple[aiohttp.ClientSession, list[orders.Order]]]:
     live, asked = Live(1), []
@@ -43,13 +40,17 @@ async def served(shelf: Shelf) -> AsyncIterator[tuple[aiohttp.ClientSession, lis
             model.CallStarted(call_id=call_id, at=0, caller="1", called="2", endpoint="e", codec="ulaw", worker=1)
         )
 
-    async def ask(_worker: int, order: orders.Order) -> None:
-        asked.append(order)
-        if isinstance(order, orders.PauseRecording | orders.ResumeRecording) and order.call_id == REFUSED:
-            raise OrderRefused("this call is not recorded")
+    hub = Hub(shelf.folder / "control.sock", live)
 
+    def obey(order: orders.Order) -> None:
+        asked.append(order)
+        refused = isinstance(order, orders.PauseRecording | orders.ResumeRecording) and order.call_id == REFUSED
+        hub.take(orders.Answer(order.id, "this call is not recorded" if refused else ""))
+
+    hub.attach(1, obey)
+    operator = Operator(hub, live, lambda: settings(shelf.folder))
     port = free_port()
-    app = api.build(live, nobody, nothing, api_recordings.router(live, shelf, ask))
+    app = api.build(live, nothing, api_recordings.router(shelf, operator))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server._serve())
     await until(lambda: server.started, "the API to be up")

@@ -1,0 +1,177 @@
+"""The line to the voice model: a session at the first endpoint that gives one, and another when it is lost.
+
+What the caller says while there is no session is kept (`KEPT_MS`) and sent when there is one, so a caller need not say
+it twice. A lost session is taken up again by its conversation id; where the server does not know it any more, or
+another endpoint takes over, the new session is told what has been said so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from sipagent import model
+from sipagent.audio import PTIME_MS
+from sipagent.config.sections import Endpoint
+from sipagent.errors import RealtimeError
+from sipagent.house import Policy
+from sipagent.talk import Emit, Talk
+from sipagent.xai import client as xai_client
+from sipagent.xai import session as xai
+
+log = structlog.get_logger()
+
+KEPT_MS = 10_000
+"""Of the caller's voice, while there is nobody to hear it; older is dropped and counted."""
+READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
+"""From the upgrade on; after this the session cannot become ready any more."""
+RETRY_TIMEOUT_S = 2.0
+"""For each endpoint when a session was lost: the caller has heard a filler and waits."""
+RESUMED, PRIMED = "resumed", "primed"
+PRIMING = """\
+The connection to you was interrupted, and this is a new session of the same call. Do not greet the caller again.
+What has been said so far:
+{history}
+Go on from there."""
+
+
+class Line:
+    """One conversation's. `open`, perhaps `reopen`, `aclose`."""
+
+    def __init__(self, talk: Talk, policy: Policy, emit: Emit, config: xai.SessionConfig) -> None:
+        """`config` of the session; each endpoint may have a model of its own."""
+        self._talk, self._policy, self._emit, self._config = talk, policy, emit, config
+        self._loop = asyncio.get_running_loop()
+        self._client: xai_client.RealtimeClient | None = None
+        self._endpoint = ""
+        self._conversation_id = self._model = ""
+        self._opened_s: float | None = None
+        self._kept: deque[bytes] = deque(maxlen=KEPT_MS // PTIME_MS)
+        self._sink: Callable[[bytes], object] = self._keep
+        self._closing: set[asyncio.Task[None]] = set()
+        self.counters: Counter[str] = Counter()
+        """Of all its sessions."""
+
+    def take(self, payload: bytes) -> None:
+        """One frame of the caller: to the model, or kept for it."""
+        self._sink(payload)
+
+    async def open(self) -> None:
+        """A session; returns when the model can hear and speak.
+
+        Raises:
+            RealtimeError: no endpoint gives one; it says why the last of them did not.
+        """
+        await self._first_of(self._policy.settings.realtime.endpoints, self._policy.settings.realtime.connect_timeout_s)
+
+    async def reopen(self, history: str) -> str:
+        """After a loss: RESUMED where the server knows the conversation, PRIMED where it was told of it.
+
+        Raises:
+            RealtimeError: as `open`.
+        """
+        self._let_go()
+        endpoints, before = self._policy.settings.realtime.endpoints, self._endpoint
+        known = self._conversation_id
+        # The one that knows the conversation comes first.
+        ordered = sorted(endpoints, key=lambda endpoint: endpoint.name != before)
+        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known)
+        if known and self._endpoint == before and self._conversation_id == known:
+            return RESUMED
+        if history:
+            self._talk.whisper(PRIMING.format(history=history))
+        return PRIMED
+
+    async def aclose(self) -> None:
+        """The session ends; twice is fine."""
+        self._let_go()
+        if self._closing:
+            await asyncio.wait(self._closing)
+        self._sink = self._keep
+        self._kept.clear()
+
+    def _keep(self, payload: bytes) -> None:
+        if len(self._kept) == self._kept.maxlen:
+            self.counters["kept_dropped"] += 1
+        self._kept.append(payload)
+
+    async def _first_of(self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "") -> None:
+        """The first that gives a session has it."""
+        health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
+        error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
+        for name in health.worth_trying(by_name, self._loop.time()):
+            try:
+                await self._try(by_name[name], timeout_s, resume if name == self._endpoint else "")
+            except RealtimeError as failure:
+                error = failure
+                health.bad(name, self._loop.time())
+                self._let_go()
+                self._emit(model.RealtimeTrouble, what="endpoint_failed", detail=f"{name}: {failure}")
+            else:
+                health.good(name)
+                return
+        raise error
+
+    async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str) -> None:
+        talk, wanted = self._talk, endpoint.model or self._config.model
+        session = xai.RealtimeSession(self._config.of_model(wanted))
+        talk.renew()
+        dialled = self._loop.time()
+        client = self._client = await xai_client.connect(
+            endpoint.url,
+            session,
+            talk.on_session_event,
+            api_key=endpoint.api_key.get_secret_value(),
+            ssl_context=self._policy.ssl_context if endpoint.url.startswith("wss:") else None,
+            timeout_s=timeout_s,
+            conversation_id=resume,
+        )
+        talk.client = client
+        while self._kept:
+            client.append_audio(self._kept.popleft())
+        self._sink = client.append_audio
+        either: set[asyncio.Future[Any]] = {talk.ready, talk.fatal, client.lost}
+        done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if talk.ready not in done:
+            if client.lost in done:
+                raise client.lost.result()
+            if talk.fatal in done:
+                raise RealtimeError(str(talk.fatal.result()))
+            raise RealtimeError(f"no session in {READY_TIMEOUT_S:g} s after the handshake")
+        ready = talk.ready.result()
+        self._endpoint, self._conversation_id, self._model = endpoint.name, ready.conversation_id, ready.model
+        self._opened_s = self._loop.time()
+        self._emit(
+            model.SessionOpened,
+            model=ready.model,
+            requested_model=wanted,
+            conversation_id=ready.conversation_id,
+            connect_ms=round((self._loop.time() - dialled) * 1000, 1),
+            acknowledged=ready.acknowledged,
+            endpoint=endpoint.name,
+        )
+
+    def _let_go(self) -> None:
+        """The session that is there is no more: nothing of it is heard, and its closing is waited for by nobody."""
+        client, self._client = self._client, None
+        self._sink = self._keep
+        if client is None:
+            return
+        client.forget()
+        self._talk.client = None
+        task = asyncio.create_task(client.aclose(), name="call-line-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        counts = client.session.counts
+        self.counters["uplink_dropped"] += client.dropped_frames + counts["backlog_dropped"]
+        for name, count in counts.items():
+            if not name.startswith("ignored:"):
+                self.counters[f"realtime_{name}"] += count
+        if self._opened_s is not None:
+            seconds, self._opened_s = round(self._loop.time() - self._opened_s, 3), None
+            audio_s, self._talk.agent_audio_s = round(self._talk.agent_audio_s, 3), 0.0
+            self._emit(model.SessionClosed, model=self._model, seconds=seconds, agent_audio_s=audio_s)
