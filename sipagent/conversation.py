@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import structlog
 
 from sipagent import model
 from sipagent.config import Agent
@@ -16,17 +20,30 @@ from sipagent.config.policy import PLACEHOLDER
 from sipagent.errors import RealtimeError, RealtimeRefused
 from sipagent.flow.phrases import Phrase
 from sipagent.house import Policy
+from sipagent.line import PRIMED, Line
 from sipagent.model import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.talk import Emit, Talk
+from sipagent.tools.calls import HOLD
 from sipagent.tools.desk import Builtin, Desk
-from sipagent.xai import client as xai_client
 from sipagent.xai import session as xai
 
 __all__ = ["Builtin", "Conversation", "instructed"]
 
-READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
-"""From the upgrade on; after this the session cannot become ready any more and the caller hears the apology."""
+log = structlog.get_logger()
+
+FILLER_AFTER_S = 0.25
+"""A session that is back sooner is no reason to say anything."""
+MAX_LOSSES, LOSSES_WITHIN_S = 4, 60.0
+"""A line that breaks so often is no line: the caller is given to somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The session is gone in the middle of the talk."""
+
+    reason: Reason
+    detail: str
 
 
 def instructed(text: str, variables: Mapping[str, str]) -> str:
@@ -50,15 +67,17 @@ class Conversation:
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         they_begin_s: float = 0.0,
+        history: Callable[[], str] = str,
     ) -> None:
         """`tools` as they go to the model; `builtin` and the agent's own are run for it.
 
         `variables` of the call; `secrets` are those that may be added later, and that the model must not see.
         `they_begin_s`: the greeting waits so long for them to say hello; when they do, the model answers that.
+        `history`: what has been said in this call, for a session that must be told.
         """
         self._room, self._agent, self._emit = room, agent, emit
-        self._settings, self._ssl_context = policy.settings, policy.ssl_context
-        self._instructions, self._they_begin_s = instructions, they_begin_s
+        self._settings = policy.settings
+        self._they_begin_s, self._history = they_begin_s, history
         self.talk = Talk(room, Phrase(self._settings.call.apology, self._settings.call.language), emit)
         self._desk: Desk | None = None
         if builtin or agent.tools:
@@ -73,145 +92,163 @@ class Conversation:
             )
         self._tools = (*tools, *(self._desk.wire() if self._desk else ()))
         self._loop = asyncio.get_running_loop()
-        self._connecting: asyncio.Task[None] | None = None
-        self._model = ""
-        self._opened_s: float | None = None
-        self.left: asyncio.Future[object] = self._loop.create_future()
-        """Set to end the talk: a CallOutcome, a Destination, or whoever has taken the caller."""
-        self._uplink: Callable[[bytes], object] | None = None
-        self.counters: dict[str, int] = {}
-        """Of the socket, the session and the talk; there when it is closed."""
-
-    def dial(self) -> None:
-        """Connect the model, beside whatever else there is to do; the caller's first words wait in the session."""
-        self._room.interruptible_by(self._agent.barge_in)
-        self._connecting = asyncio.create_task(self._connect(), name="realtime-connect")
-
-    async def ready(self) -> None:
-        """Return when the agent can speak. RealtimeError when it never will."""
-        await asyncio.shield(self.talk.ready)
-
-    async def run(self) -> object:
-        """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
-        talk = self.talk
-        if not talk.ready.done():
-            self._room.play([Phrase(self._settings.call.one_moment, self._settings.call.language)])
-        try:
-            await self.ready()
-        except RealtimeRefused as error:
-            return await talk.apologise(Reason.REALTIME_REFUSED, error)
-        except RealtimeError as error:
-            return await talk.apologise(Reason.REALTIME_UNREACHABLE, error)
-        return await _first(self._converse(), self._until_lost(), self._until_left())
-
-    async def close(self) -> None:
-        """The session goes; twice is fine."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
-            self._connecting = None
-        if self._desk is not None:
-            await self._desk.aclose()
-            self._desk = None
-        if self._room.media.to_model == self._uplink:  # and not another conversation's by now
-            self._room.media.to_model = None
-        if self.talk.client is not None:
-            await self.talk.client.aclose()
-        if self._opened_s is not None:
-            seconds, self._opened_s = round(self._loop.time() - self._opened_s, 3), None
-            audio_s = round(self.talk.agent_audio_s, 3)
-            self._emit(model.SessionClosed, model=self._model, seconds=seconds, agent_audio_s=audio_s)
-        self.counters = self.counters or self._counted()
-        self.talk.close()
-        self._uplink = None
-
-    def _counted(self) -> dict[str, int]:
-        talk = self.talk
-        counted = {"barge_ins": talk.barge_ins, "false_barge_ins": talk.false_barge_ins}
-        if talk.client is not None:
-            counts = talk.client.session.counts
-            counted["uplink_dropped"] = talk.client.dropped_frames + counts["backlog_dropped"]
-            known = {name: count for name, count in counts.items() if not name.startswith("ignored:")}
-            counted |= {f"realtime_{name}": count for name, count in known.items()}
-        return counted
-
-    # --- its parts
-
-    async def _connect(self) -> None:
-        try:
-            await self._open_session()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the call's own task waits for it and tells
-            if not self.talk.ready.done():
-                self.talk.ready.set_exception(error)
-
-    async def _open_session(self) -> None:
-        realtime, agent, talk = self._settings.realtime, self._agent, self.talk
-        session = xai.RealtimeSession(
+        realtime = self._settings.realtime
+        self.line = Line(
+            self.talk,
+            policy,
+            emit,
             xai.SessionConfig(
-                law=self._room.law,
+                law=room.law,
                 model=realtime.model,
                 voice=agent.voice or realtime.voice,
-                instructions=self._instructions,
+                instructions=instructions,
                 reasoning=realtime.reasoning,
                 language=agent.language,
                 vad_threshold=realtime.vad.threshold,
                 vad_silence_ms=realtime.vad.silence_duration_ms,
                 vad_prefix_ms=realtime.vad.prefix_padding_ms,
                 tools=self._tools,
-            )
+            ),
         )
-        # Who is answered before the model is there speaks into the session's backlog.
-        self._room.media.to_model = self._uplink = session.append_audio
-        dialled = self._loop.time()
-        client = await xai_client.connect(
-            realtime.endpoint,
-            session,
-            talk.on_session_event,
-            api_key=realtime.api_key.get_secret_value(),
-            ssl_context=self._ssl_context,
-            timeout_s=realtime.connect_timeout_s,
-        )
-        talk.client = client
-        self._room.media.to_model = self._uplink = client.append_audio
-        either: set[asyncio.Future[Any]] = {talk.ready, client.lost}
-        done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if talk.ready in done:
-            ready = talk.ready.result()
-            self._model, self._opened_s = ready.model, self._loop.time()
-            self._emit(
-                model.SessionOpened,
-                model=ready.model,
-                requested_model=realtime.model,
-                conversation_id=ready.conversation_id,
-                connect_ms=round((self._loop.time() - dialled) * 1000, 1),
-                acknowledged=ready.acknowledged,
-            )
-        elif client.lost in done:
-            raise client.lost.result()
-        else:
-            raise RealtimeError(f"no session in {READY_TIMEOUT_S:g} s after the handshake")
+        self._connecting: asyncio.Task[None] | None = None
+        self._losses: deque[float] = deque(maxlen=MAX_LOSSES)
+        self._ends_s: float | None = None
+        self._primed = self._playing_hold = False
+        self.left: asyncio.Future[object] = self._loop.create_future()
+        """Set to end the talk: a CallOutcome, a Destination, or whoever has taken the caller."""
+        self.counters: dict[str, int] = {}
+        """Of the socket, the session and the talk; there when it is closed."""
 
-    async def _converse(self) -> CallOutcome:
+    def dial(self) -> asyncio.Task[None]:
+        """Connect the model, beside whatever else there is to do; the caller's first words wait on the line."""
+        self._room.interruptible_by(self._agent.barge_in)
+        self._room.media.to_model = self.line.take
+        connecting = self._connecting = asyncio.create_task(self.line.open(), name="realtime-connect")
+        # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
+        connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return connecting
+
+    async def ready(self) -> None:
+        """Return when the agent can speak. RealtimeError when it never will."""
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
+
+    async def run(self) -> object:
+        """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
+        talk, call = self.talk, self._settings.call
+        if self._connecting is not None and not self._connecting.done():
+            self._room.play([Phrase(call.one_moment, call.language)])
+        try:
+            await self.ready()
+        except RealtimeRefused as error:
+            return await self._give_up(Reason.REALTIME_REFUSED, error)
+        except RealtimeError as error:
+            return await self._give_up(Reason.REALTIME_UNREACHABLE, error)
+        self._ends_s = self._loop.time() + self._agent.max_duration_s
+        greet = True
+        while True:
+            result = await _first(self._converse(greet=greet), self._until_lost(), self._until_left())
+            if not isinstance(result, Lost):
+                return result
+            try:
+                await self._recover(result)
+            except RealtimeError as error:
+                return await self._give_up(result.reason, f"{result.detail}; {error}")
+            greet = False
+            if self.left.done():
+                return self.left.result()
+            talk.recovered(primed=self._primed)
+
+    async def _recover(self, lost: Lost) -> None:
+        """Another session, while the caller hears what was still to be heard, then that it takes a moment.
+
+        Raises:
+            RealtimeError: there is none to be had, or this happens again and again.
+        """
+        began_s = self._loop.time()
+        self._losses.append(began_s)
+        log.warning("session_lost", why=lost.detail)
+        self._emit(model.SessionLost, endpoint=self.line.endpoint, detail=lost.detail)
+        self.talk.lost()
+        if len(self._losses) == MAX_LOSSES and began_s - self._losses[0] < LOSSES_WITHIN_S:
+            raise RealtimeError(f"lost {MAX_LOSSES} times within {LOSSES_WITHIN_S:g} s")
+        filler = asyncio.create_task(self._keep_company(), name="call-filler")
+        try:
+            how = await self.line.reopen(self._history())
+        finally:
+            filler.cancel()
+            await asyncio.wait({filler})
+            if self._playing_hold:  # a word that was begun is heard to its end, music is not
+                self.talk.hush()
+                self._playing_hold = False
+        self._primed = how == PRIMED
+        gap_ms = round((self._loop.time() - began_s) * 1000, 1)
+        self._emit(model.SessionRecovered, how=how, endpoint=self.line.endpoint, gap_ms=gap_ms)
+
+    async def _keep_company(self) -> None:
+        """Nobody waits in silence: a word when it lasts, after what is being said is over; then a soft sound."""
+        await asyncio.sleep(FILLER_AFTER_S)
+        await self.talk.until_quiet()
+        self.talk.fill(self._settings.call.one_moment)
+        await self.talk.until_quiet()
+        self._playing_hold = True
+        self.talk.fill(HOLD)
+
+    async def _give_up(self, reason: Reason, error: object) -> object:
+        """No voice model for this caller: somebody else, if the operator named one, else the apology."""
+        fallback, call = self._agent.fallback, self._settings.call
+        if fallback is None:
+            return await self.talk.apologise(reason, error)
+        log.warning("fallback", reason=reason, error=str(error), to=str(fallback))
+        self._emit(model.RealtimeTrouble, what="fallback", detail=f"{reason}: {error}")
+        await self.talk.last_prompt(Phrase(call.handover, call.language))
+        return fallback
+
+    async def close(self) -> None:
+        """The session goes; twice is fine."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RealtimeError):
+                await self._connecting
+            self._connecting = None
+        if self._desk is not None:
+            await self._desk.aclose()
+            self._desk = None
+        if self._room.media.to_model == self.line.take:  # and not another conversation's by now
+            self._room.media.to_model = None
+        await self.line.aclose()
+        self.counters = self.counters or self._counted()
+        self.talk.close()
+
+    def _counted(self) -> dict[str, int]:
+        talk = self.talk
+        return {"barge_ins": talk.barge_ins, "false_barge_ins": talk.false_barge_ins, **self.line.counters}
+
+    # --- its parts
+
+    async def _converse(self, *, greet: bool) -> object:
         agent = self._agent
         try:
-            async with asyncio.timeout(agent.max_duration_s):
-                return await self.talk.converse(agent, self._they_begin_s)
+            async with asyncio.timeout_at(self._ends_s):
+                outcome = await self.talk.converse(agent, self._they_begin_s, greet=greet)
         except TimeoutError:
             await self.talk.say_last(agent.closing)
             return CallOutcome(Reason.MAX_DURATION)
+        if outcome.reason is Reason.REALTIME_SILENT:
+            return Lost(outcome.reason, outcome.detail)
+        return outcome
 
     async def _until_left(self) -> object:
-        return await self.left
+        return await asyncio.shield(self.left)  # whoever gives up waiting must not cancel it for the next
 
-    async def _until_lost(self) -> CallOutcome:
+    async def _until_lost(self) -> Lost:
         """The socket died, or the server ended the session."""
         talk = self.talk
         if talk.client is None:
             raise RuntimeError("a session is ready without a socket")
         either: set[asyncio.Future[Any]] = {talk.client.lost, talk.fatal}
         done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return await talk.apologise(Reason.REALTIME_LOST, done.pop().result())
+        return Lost(Reason.REALTIME_LOST, str(done.pop().result()))
 
 
 async def _first(*works: Coroutine[Any, Any, object]) -> object:

@@ -16,6 +16,7 @@ from sipagent.routing.routes import Routes
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PortBlock
 from sipagent.tools.toolset import Toolset
+from sipagent.xai.health import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Policy:
     prompts: Prompts
     ssl_context: ssl.SSLContext | None
     toolset: Toolset = field(default_factory=Toolset)
+    health: Health = field(default_factory=Health)
+    """Which realtime endpoints are worth a try."""
 
     @classmethod
     def of(cls, settings: Settings, prompts: Prompts) -> Policy:
@@ -38,7 +41,9 @@ class Policy:
             Plan(settings),
             prompts,
             # One for all sessions: making it takes 33 ms of the loop.
-            ssl.create_default_context() if settings.realtime.endpoint.startswith("wss:") else None,
+            ssl.create_default_context()
+            if any(one.url.startswith("wss:") for one in settings.realtime.endpoints)
+            else None,
             Toolset(settings.tools),
         )
 

@@ -56,6 +56,11 @@ class Line:
         self.counters: Counter[str] = Counter()
         """Of all its sessions."""
 
+    @property
+    def endpoint(self) -> str:
+        """Who gave the session that is there, or was."""
+        return self._endpoint
+
     def take(self, payload: bytes) -> None:
         """One frame of the caller: to the model, or kept for it."""
         self._sink(payload)

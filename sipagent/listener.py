@@ -18,7 +18,6 @@ from sipagent.flow.machine import Listen
 from sipagent.house import Policy
 from sipagent.room import Room
 from sipagent.talk import Emit
-from sipagent.xai import session as xai
 from sipagent.xai.events import FunctionCall
 
 CHOOSE = "choose"
@@ -53,14 +52,13 @@ def listener(room: Room, listen: Listen, policy: Policy, emit: Emit, understood:
         understood(key)
         return True
 
-    def on_ready(ready: asyncio.Future[xai.Ready]) -> None:
+    def on_ready(opening: asyncio.Task[None]) -> None:
         """Nobody waits for it, so this is where a failure is told."""
-        if not ready.cancelled() and (error := ready.exception()):
+        if not opening.cancelled() and (error := opening.exception()):
             emit(model.RealtimeTrouble, what="listener_unreachable", detail=str(error))
 
-    conversation.talk.ready.add_done_callback(on_ready)
     conversation.talk.on_function = on_function
-    conversation.dial()
+    conversation.dial().add_done_callback(on_ready)
     return conversation
 
 

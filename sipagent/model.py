@@ -358,6 +358,24 @@ class SessionOpened(_Event, frozen=True, tag="session_opened"):
     conversation_id: str
     connect_ms: float
     acknowledged: bool
+    endpoint: str = ""
+    """Of [realtime]: main, or a name of its fallbacks."""
+
+
+class SessionLost(_Event, frozen=True, tag="session_lost"):
+    """The voice session broke in the middle of a talk: what it was, and why."""
+
+    endpoint: str
+    detail: str
+
+
+class SessionRecovered(_Event, frozen=True, tag="session_recovered"):
+    """And there is another: `how` is resumed (the server knew the conversation) or primed (it was told)."""
+
+    how: str
+    endpoint: str
+    gap_ms: float
+    """From the loss to the session that goes on."""
 
 
 class SessionClosed(_Event, frozen=True, tag="session_closed"):
@@ -481,6 +499,8 @@ CallEvent = (
     | CallAnswered
     | SessionOpened
     | SessionClosed
+    | SessionLost
+    | SessionRecovered
     | StepRetried
     | AgentSpoke
     | BargeIn

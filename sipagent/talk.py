@@ -58,12 +58,15 @@ class Talk:
         """The model's socket, once it is open."""
         self._loop = asyncio.get_running_loop()
         self._room, self._media, self._apology, self._emit = room, room.media, apology, emit
-        self.ready: asyncio.Future[xai.Ready] = self._loop.create_future()
-        """Done when the session is configured, or with the RealtimeError that prevented it."""
-        # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
-        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
-        self.fatal: asyncio.Future[xai.Fatal] = self._loop.create_future()
+        self.ready: asyncio.Future[xai.Ready]
+        """Done when the session is configured."""
+        self.fatal: asyncio.Future[xai.Fatal]
         """Done when the server ended the session."""
+        self.renew()
+        self.owes = False
+        """The model's turn: an answer of it is expected, or not heard to its end yet."""
+        self._known_calls: set[str] = set()
+        """Function calls of this session; the results of others it would not understand."""
         self.on_function: Callable[[xai_events.FunctionCall], bool] | None = None
         """A function the model calls; False: there is none of that name, or its arguments make no sense."""
         self.desk: Desk | None = None
@@ -89,6 +92,23 @@ class Talk:
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
         media.on_cut, media.on_resume = self._on_cut, self._on_resume
 
+    def renew(self) -> None:
+        """A session is about to be opened, the first or another one."""
+        self.ready, self.fatal = self._loop.create_future(), self._loop.create_future()
+
+    def lost(self) -> None:
+        """The session is gone: what the model was about to do will not happen."""
+        self._media.play_end()
+        if self.desk is not None:
+            self.desk.response_done("", "cancelled")
+
+    def recovered(self, *, primed: bool) -> None:
+        """There is another one: it goes on where the other stopped."""
+        if primed:
+            self._known_calls.clear()
+        if self.owes:
+            self.ask_for_answer()
+
     def leave(self) -> None:
         """The caller is somebody else's: what the model still says while its socket closes is for nobody."""
         self._left = True
@@ -103,16 +123,17 @@ class Talk:
 
     # --- the course of a talk
 
-    async def converse(self, agent: Agent, they_begin_s: float = 0.0) -> CallOutcome:
+    async def converse(self, agent: Agent, they_begin_s: float = 0.0, *, greet: bool = True) -> CallOutcome:
         """The talk happens in the callbacks below; what is left to do here is to mind the silence.
 
         Returns when nobody talks any more, the goodbye (or the apology) having been heard.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(they_begin_s):
-                await self._spoke.wait()
-        if agent.greeting and not self._spoke.is_set():
-            self.say(agent.greeting)
+        if greet:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(they_begin_s):
+                    await self._spoke.wait()
+            if agent.greeting and not self._spoke.is_set():
+                self.say(agent.greeting)
         ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
         while True:
             self._moved.clear()
@@ -124,7 +145,7 @@ class Talk:
                     self._emit(model.NoInputStep, step=step.step)
                     self.say(step.text)
                 case GiveUp(model_silent=True):
-                    return await self.apologise(Reason.REALTIME_SILENT, "the model does not speak")
+                    return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case GiveUp() as step:
                     self._emit(model.NoInputStep, step=step.step)
                     await self.say_last(step.text)
@@ -189,14 +210,18 @@ class Talk:
     async def apologise(self, reason: Reason, error: object) -> CallOutcome:
         """The caller hears that it is not their fault; returns when they have."""
         log.warning("call_apology", reason=reason, error=str(error))
+        await self.last_prompt(self._apology)
+        return CallOutcome(reason, str(error))
+
+    async def last_prompt(self, phrase: Phrase) -> None:
+        """A last word without the model; returns when the caller has heard it."""
         self._last_word()
         self._media.to_model = None
-        self._room.play([self._apology])
+        self._room.play([phrase])
         self._quiet.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self.until_quiet()
-        return CallOutcome(reason, str(error))
 
     def _last_word(self) -> None:
         """What is said now is heard to its end, whatever noise the caller makes.
@@ -236,17 +261,13 @@ class Talk:
             case xai_events.SpeechStarted():
                 self._caller_begins()
             case xai_events.SpeechStopped():
-                self._turn.speech_stopped(time.monotonic())
-                if self.on_caller:
-                    self.on_caller(False)
-                if self.desk is not None:
-                    self.desk.caller(speaks=False)
-                self._note(NoInput.caller_pauses, self._loop.time())
+                self._caller_ends()
             case xai_events.InputTranscript():
                 self._transcript(Role.CALLER, event.item_id, event.text, final=event.final)
             case xai.AgentTranscript():
                 self._transcript(Role.AGENT, event.item_id, event.text, final=event.final)
             case xai_events.FunctionCall():
+                self._known_calls.add(event.call_id)
                 if self.desk is not None:
                     self.desk.called(event)
                 elif self.on_function is None or not self.on_function(event):
@@ -261,15 +282,27 @@ class Talk:
                 if not self.fatal.done():
                     self.fatal.set_result(event)
             case xai_events.ResponseDone():
+                self.owes &= event.status not in {"", "completed"}
                 self._media.play_end()  # a server may leave out the item's own end
                 if self.desk is not None:
                     self.desk.response_done(event.response_id, event.status)
             case xai_events.ResponseCreated():
+                self.owes = True
                 if self.desk is not None:
                     self.desk.response_created(event.response_id)
 
+    def _caller_ends(self) -> None:
+        self.owes = True
+        self._turn.speech_stopped(time.monotonic())
+        if self.on_caller:
+            self.on_caller(False)
+        if self.desk is not None:
+            self.desk.caller(speaks=False)
+        self._note(NoInput.caller_pauses, self._loop.time())
+
     def _caller_begins(self) -> None:
         self._spoke.set()
+        self.owes = False
         self._settle_cut()
         self._barge_in("model")
         if self.on_caller:
@@ -309,9 +342,16 @@ class Talk:
 
     def send_results(self, outputs: Mapping[str, str], *, respond: bool) -> None:
         """Results of tools; `respond` to have the model go on at once."""
-        if self.client:
-            self.client.session.answer_function_calls(outputs, respond=respond)
-            self.client.flush()
+        if self.client is None:
+            return
+        session = self.client.session
+        if strange := {call_id: output for call_id, output in outputs.items() if call_id not in self._known_calls}:
+            # Called by a session that was lost; this one was told of the talk, not of the call.
+            session.whisper(f"What you had looked up: {' '.join(strange.values())}")
+        session.answer_function_calls(
+            {call_id: output for call_id, output in outputs.items() if call_id not in strange}, respond=respond
+        )
+        self.client.flush()
 
     def ask_for_answer(self) -> None:
         """The model is to speak."""

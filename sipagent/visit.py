@@ -42,6 +42,8 @@ You have called them; they did not call you. When they have said hello, begin wi
 """
 
 
+HISTORY_CHARS = 6000
+"""Of what was said, for a session that must be told: ten minutes of talk."""
 NOTIFIED_S = 2.0
 """Who asked by REFER hangs up when told that it is done; after this long we do."""
 
@@ -281,6 +283,7 @@ class Visit:
             builtin=control.builtins(agent, settings),
             variables=self._flow.variables,
             secrets=self._secrets,
+            history=lambda: self._story.ledger.transcript(HISTORY_CHARS),
             they_begin_s=settings.outbound.greet_after_s if we_ask else 0.0,
         )
         control.serve(

@@ -305,7 +305,13 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
     """Everything that must be spoken without the model."""
     call = settings.call
     announcement = settings.recording.announcement if settings.records else ""
-    texts = (call.apology, call.one_moment, call.warm_question, *([announcement] if announcement else []))
+    texts = (
+        call.apology,
+        call.one_moment,
+        call.handover,
+        call.warm_question,
+        *([announcement] if announcement else []),
+    )
     return [
         *(Phrase(text, call.language) for text in texts),
         *Plan(settings).phrases(),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from sipagent.config.base import Port, PortRange, Section
 from sipagent.config.destinations import Destination
 from sipagent.config.trunks import Network
+
+MAIN = "main"
+"""The name of the endpoint that [realtime] itself describes."""
 
 
 class AsteriskSettings(Section):
@@ -73,6 +77,33 @@ class VadSettings(Section):
     prefix_padding_ms: int = Field(333, ge=0, le=10000)
 
 
+def _needs_tls(url: str) -> str:
+    if url.startswith("ws://") and not re.match(r"ws://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?(/|$)", url):
+        raise ValueError("a key must not cross a network in clear: use wss:// (ws:// only on loopback)")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server to try, and by which name it is known."""
+
+    name: str
+    url: str
+    api_key: SecretStr
+    model: str = ""
+    """Empty: the one of [realtime]."""
+
+
+class Fallback(Section):
+    """[realtime.fallbacks.NAME]: one more server of the same wire, for when those before it give no session."""
+
+    url: Annotated[str, Field(pattern=r"^wss?://.+$"), AfterValidator(_needs_tls)]
+    api_key: SecretStr = SecretStr("")
+    """Better from SIPAGENT_REALTIME__FALLBACKS__NAME__API_KEY or a secrets file."""
+    model: str = ""
+    """Empty: the one of [realtime]."""
+
+
 class RealtimeSettings(Section):
     """The voice model."""
 
@@ -88,6 +119,8 @@ class RealtimeSettings(Section):
     connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
     """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
     vad: VadSettings = VadSettings()
+    fallbacks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")], Fallback] = {}
+    """More servers of the same wire, tried in this order."""
 
     @property
     def endpoint(self) -> str:
@@ -96,12 +129,17 @@ class RealtimeSettings(Section):
             return self.url
         return f"wss://{self.region + '.' if self.region else ''}api.x.ai/v1/realtime"
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """In the order in which they are tried; the first is named `main`."""
+        first = Endpoint(name=MAIN, url=self.endpoint, api_key=self.api_key)
+        more = (Endpoint(name, one.url, one.api_key, one.model) for name, one in self.fallbacks.items())
+        return (first, *more)
+
     @field_validator("url")
     @classmethod
     def _key_needs_tls(cls, value: str) -> str:
-        if value.startswith("ws://") and not re.match(r"ws://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?(/|$)", value):
-            raise ValueError("a key must not cross a network in clear: use wss:// (ws:// only on loopback)")
-        return value
+        return _needs_tls(value)
 
 
 class MediaSettings(Section):
@@ -164,6 +202,9 @@ class Agent(Section):
     barge_in: BargeInSettings = BargeInSettings()
     transfers: tuple[str, ...] = ()
     """Names of [transfers.NAME] that this agent may send callers to."""
+    fallback: Destination | None = None
+    """Where the caller goes when the voice model cannot be had, or is lost for good: a queue, a person, a mailbox.
+    None: the apology, and the end."""
     may_hang_up: bool = True
     """The agent ends the call itself when everything has been said."""
     may_hold: bool = False
@@ -195,6 +236,8 @@ class CallSettings(Section):
     """Ring while media and model connect; answer after this long even if the model is late."""
     apology: str = "We are sorry, your call cannot be served at the moment. Please try again later."
     one_moment: str = "One moment, please."
+    handover: str = "One moment please, I will connect you."
+    """What the caller hears on their way to an agent's `fallback`."""
     warm_question: str = "You have a call. To take it, press 1. To decline, press 2."
     """What a colleague hears before a warm transfer when the model cannot be had."""
     operator: Destination | None = None

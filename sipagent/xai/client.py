@@ -37,6 +37,10 @@ from sipagent.xai.session import RealtimeSession, SessionEvent
 
 CLOSE_TIMEOUT_S = 1.0
 """The socket is billed by the second: after this long without the server's close frame it is cut."""
+DEAD_PEER_MS = 2500
+"""Data that the other side's kernel has not acknowledged for so long: the connection is lost (RFC 5482)."""
+PULSE_S, PING_AFTER_S, DEAD_AFTER_S = 0.5, 1.0, 2.5
+"""How often we look; nothing came for so long: is somebody there? And for so long, a ping included: nobody is."""
 MAX_MESSAGE_BYTES = 8 << 20
 """An hour of G.711 in one delta would be 38 MB of base64; the longest answers are about 0.5 MB."""
 MAX_WAITING = 200 // PTIME_MS
@@ -69,12 +73,17 @@ class RealtimeClient(asyncio.Protocol):
         self.opened: asyncio.Future[None] = self._loop.create_future()
         """Done when the upgrade succeeded, or with the error that it brought."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._heard_s = 0.0
+        """When the last bytes came."""
+        self._pulse: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._fragments: list[bytes] = []
         self._fileno = -1
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._closing = False
+        self._why = ""
+        """Why we gave it up, where it was us."""
 
     # --- the caller's side
 
@@ -127,6 +136,10 @@ class RealtimeClient(asyncio.Protocol):
             return None
         return float(rtt_us) / 1000
 
+    def forget(self) -> None:
+        """What comes from now on is for nobody."""
+        self._on_event = _forget
+
     async def aclose(self) -> None:
         """Close politely, then by force; twice is fine."""
         self._closing = True
@@ -155,6 +168,8 @@ class RealtimeClient(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if sock := transport.get_extra_info("socket"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # While a caller is heard something is always on its way: what nobody acknowledges tells a dead peer.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
             self._fileno = sock.fileno()
         request = self._protocol.connect()
         request.headers.update(self._headers)
@@ -163,6 +178,7 @@ class RealtimeClient(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes to frames, frames to the session, its events to the call."""
+        self._heard_s = self._loop.time()
         self._protocol.receive_data(data)
         self._process()
 
@@ -179,7 +195,10 @@ class RealtimeClient(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        why = str(exc) if exc else _close_text(self._protocol)
+        if self._pulse:
+            self._pulse.cancel()
+            self._pulse = None
+        why = self._why or (str(exc) if exc else _close_text(self._protocol))
         if not self.opened.done():
             error = self._protocol.handshake_exc
             self.opened.set_exception(_refusal(error) if error else RealtimeLost(f"closed during the handshake: {why}"))
@@ -198,6 +217,7 @@ class RealtimeClient(asyncio.Protocol):
             if isinstance(event, Response):
                 if self._protocol.handshake_exc is None and not self.opened.done():
                     self.opened.set_result(None)
+                    self._feel_pulse()
             elif isinstance(event, Frame):
                 self._on_frame(event)
         self._write()
@@ -221,6 +241,18 @@ class RealtimeClient(asyncio.Protocol):
             self._on_event(event)
         self.flush()
         self._arm()
+
+    def _feel_pulse(self) -> None:
+        """A server whose program has died behind a living kernel acknowledges for ever, and answers no ping."""
+        silent_s = self._loop.time() - self._heard_s
+        if silent_s > DEAD_AFTER_S and self._transport is not None:
+            self._why = f"the server has not said a word for {DEAD_AFTER_S:g} s, not even to a ping"
+            self._transport.abort()
+            return
+        if silent_s > PING_AFTER_S and self._protocol.state is State.OPEN:
+            self._protocol.send_ping(b"")
+            self._write()
+        self._pulse = self._loop.call_later(PULSE_S, self._feel_pulse)
 
     def _arm(self) -> None:
         due = self.session.next_timer()
@@ -267,13 +299,15 @@ async def connect(
     api_key: str,
     ssl_context: ssl.SSLContext | None = None,
     timeout_s: float,
+    conversation_id: str = "",
 ) -> RealtimeClient:
     """Open the socket and upgrade it.
 
-    `ssl_context` is shared by all sessions of a process (making one takes 33 ms). Raises RealtimeRefused
-    with the server's status and words, RealtimeError for a socket that cannot be had in `timeout_s`.
+    `conversation_id` of a conversation that is to go on. `ssl_context` is shared by all sessions of a process (making
+    one takes 33 ms). Raises RealtimeRefused with the server's status and words, RealtimeError for a socket that cannot
+    be had in `timeout_s`.
     """
-    uri = parse_uri(endpoint_url(url, model=session.config.model))
+    uri = parse_uri(endpoint_url(url, model=session.config.model, conversation_id=conversation_id))
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     client = RealtimeClient(uri, headers, session, on_event)
     where = f"{uri.host}:{uri.port}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -26,7 +26,7 @@ from sipagent import audio
 from sipagent.audio import PTIME_MS, Law
 from sipagent.xai import events as wire
 
-BACKLOG_MS = 3000
+BACKLOG_MS = 10_000
 """Caller audio kept while the session opens, so that first words are not lost; older audio is dropped."""
 MAX_COUNTS = 64
 MAX_TEXT_CHARS = 100_000
@@ -53,6 +53,10 @@ class SessionConfig:
     vad_silence_ms: int = 500
     vad_prefix_ms: int = 333
     tools: tuple[Mapping[str, Any], ...] = ()
+
+    def of_model(self, name: str) -> SessionConfig:
+        """The same for another model."""
+        return replace(self, model=name)
 
     def as_update(self) -> dict[str, Any]:
         """The `session` object of `session.update` (section 3): flat layout, transport named, no rate for G.711."""
