@@ -1,7 +1,7 @@
 """Composition root of the control process: builds, supervises, drains.
 
-Order of start: prompts (a call without them would be silent), the link, the API, the workers. Order of
-stop: the workers first, so that their last events still reach the link.
+Order of start: prompts (a call without them would be silent), the records, the link, the API, the workers. Order of
+stop: the workers first, so that their last events still reach the link, the records last.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.orders import HangUp, Reload
+from sipagent.records.service import Records
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
@@ -85,7 +86,8 @@ class ControlProcess:
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
         self._flite = flite
-        self._hub = Hub(settings.control_socket, self.live)
+        self.records = Records(settings) if settings.records.enabled else None
+        self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._anew = anew
         self._one_reload = asyncio.Lock()
@@ -95,6 +97,13 @@ class ControlProcess:
         await asyncio.to_thread(Routes, self._settings)
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
+        async with contextlib.AsyncExitStack() as stack:
+            if self.records:
+                self.records.recorder.on_safe = self._hub.safe
+                await stack.enter_async_context(self.records.running(lambda: self._hub.linked))
+            await self._serve(prompts, listening)
+
+    async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
         await self._hub.start()
         server = _ApiServer(api_config(self.live, self._hang_up, self.reload))
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
@@ -180,7 +189,7 @@ class _ApiServer(uvicorn.Server):
 
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that were changed and are read at the start only."""
-    fixed = ("run_dir", "asterisk", "media", "control", "worker", "standin", "log")
+    fixed = ("run_dir", "asterisk", "media", "control", "records", "worker", "standin", "log")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 

@@ -25,6 +25,7 @@ from sipagent.config.sections import (
     LogSettings,
     MediaSettings,
     RealtimeSettings,
+    RecordsSettings,
     StandinSettings,
     WorkerSettings,
 )
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     folder: Path = Path()
     """Where files named in the configuration lie: its own folder."""
     control: ControlSettings = ControlSettings()
+    records: RecordsSettings = RecordsSettings()
     worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
@@ -98,6 +100,11 @@ class Settings(BaseSettings):
     def control_socket(self) -> Path:
         """Unix socket between the control process and its workers."""
         return self.run_dir / "control.sock"
+
+    @property
+    def records_url(self) -> str:
+        """Where the records are, without the password."""
+        return self.records.url or f"sqlite+aiosqlite:///{self.run_dir.absolute() / 'records.db'}"
 
     @property
     def endpoints(self) -> set[str]:
