@@ -1,4 +1,4 @@
-"""The HTTP API of the control process: alive, ready, live calls. Problem details as RFC 9457."""
+"""The HTTP API of the control process: alive, ready, live calls; what is over is in `api_records`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from sipagent import __version__
+from sipagent.control import api_records
 from sipagent.control.live import Live, LiveCall, LiveWorker
+from sipagent.control.problem import Problem, answer, problem
 from sipagent.errors import SipAgentError
+from sipagent.records.service import Records
 
 
 class WorkerView(BaseModel):
@@ -74,12 +76,13 @@ HangUp = Callable[[str], Awaitable[bool]]
 Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
+def build(live: Live, hang_up: HangUp, reload: Reload, records: Records | None = None) -> FastAPI:
     """The application over the node's live state; `hang_up(call_id)` is False for an unknown call.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
     app = FastAPI(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None)
+    app.add_exception_handler(Problem, answer)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -93,7 +96,7 @@ def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
         response.status_code = 503 if reasons else 200
         return Ready(ready=not reasons, reasons=reasons, workers=[_worker(w) for w in live.workers.values()])
 
-    @app.get("/v1/calls")
+    @app.get("/v1/calls/live")
     async def calls() -> Calls:
         """Calls that live now."""
         return Calls(calls=[_call(call) for call in live.calls.values()])
@@ -103,7 +106,7 @@ def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
         """Hang up a call."""
         if await hang_up(call_id):
             return Response(status_code=202)
-        return _problem(404, "No such call", "no live call has this id")
+        return problem(404, "No such call", "no live call has this id")
 
     @app.post("/v1/reload", response_model=Reloaded)
     async def reload_configuration() -> Response | Reloaded:
@@ -111,17 +114,10 @@ def build(live: Live, hang_up: HangUp, reload: Reload) -> FastAPI:
         try:
             return Reloaded(needs_restart=await reload())
         except SipAgentError as error:
-            return _problem(422, "The configuration was not taken", str(error))
+            return problem(422, "The configuration was not taken", str(error))
 
+    app.include_router(api_records.router(records))
     return app
-
-
-def _problem(status: int, title: str, detail: str) -> JSONResponse:
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
 
 
 def _worker(worker: LiveWorker) -> WorkerView:

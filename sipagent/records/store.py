@@ -89,9 +89,9 @@ class Filter:
             query = query.where(Call.start < self.until)
         for name in ("state", "direction", "trunk", "route", "agent", "result", "reason"):
             if value := getattr(self, name):
-                query = query.where(getattr(Call, name) == value)
-        if self.number:
-            query = query.where(or_(Call.src == self.number, Call.dst == self.number))
+                query = query.where(getattr(Call, name) == as_kept(value))
+        if number := as_kept(self.number):
+            query = query.where(or_(Call.src == number, Call.dst == number))
         return query
 
 
@@ -201,25 +201,23 @@ class Store:
     async def call(self, call_id: str, *, events: bool = True) -> dict[str, Any] | None:
         """Everything of one call; None: nobody knows it."""
         async with self.reading() as session:
-            return await whole_call(session, call_id, events=events)
+            return await whole_call(session, as_kept(call_id), events=events)
 
 
 async def whole_call(session: AsyncSession, call_id: str, *, events: bool) -> dict[str, Any] | None:
-    """Everything of one call as JSON would have it."""
+    """What a list says of a call, and its `history`: turns, transcript, tools, transfers, legs, recordings, events."""
     call = await session.get(Call, call_id)
     if call is None:
         return None
-    whole = as_dict(call, HIDDEN)
-    whole["latency"] = {"avg_ms": whole.pop("latency_avg_ms"), "max_ms": whole.pop("latency_max_ms")}
+    history: dict[str, Any] = {}
     for name, (table, order) in _CHILDREN.items():
-        # The counts of the calls table give way to the things themselves.
         column: Any = table.call_id  # type: ignore[attr-defined]
         found = await _all(session, select(table).where(column == call_id).order_by(order))
-        whole[name] = [as_dict(row, frozenset({"call_id"})) for row in found]
+        history[name] = [as_dict(row, frozenset({"call_id"})) for row in found]
     if events:
         found_events = await _all(session, select(Event).where(Event.call_id == call_id).order_by(Event.id))
-        whole["events"] = [event.data for event in found_events]
-    return whole
+        history["events"] = [event.data for event in found_events]
+    return as_dict(call, HIDDEN) | {"history": history}
 
 
 def as_dict(row: Base, without: frozenset[str]) -> dict[str, Any]:
@@ -235,6 +233,11 @@ def as_dict(row: Base, without: frozenset[str]) -> dict[str, Any]:
 _TIMES = frozenset(
     column.key for table in Base.metadata.tables.values() for column in table.columns if isinstance(column.type, Moment)
 )
+
+
+def as_kept(text: str) -> str:
+    """PostgreSQL has no NUL, so the recorder keeps another sign for it; and who asks for one may ask."""
+    return text.replace("\0", "\ufffd")
 
 
 def iso(at: float) -> str:

@@ -205,7 +205,7 @@ async def test_text_that_databases_dislike_is_kept_as_well_as_it_can_be(tmp_path
         await keeper.settled()
         record = await keeper._store.call("odd")
     assert record is not None
-    [said] = record["transcript"]
+    [said] = record["history"]["transcript"]
     assert said["text"] == "nul \ufffd, 🚲, \u2028, '; DROP TABLE calls"
 
 
