@@ -103,9 +103,8 @@ async def look(store: Store) -> None:
     await measured("one call's report as SVG", drawn)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await measured("export of all", export, 1)
-    print(
-        f"the export took {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.1f} MB more at its peak"
-    )
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"the export took {grown / 1024:.1f} MB more at its peak")
 
 
 async def main(url: str) -> None:

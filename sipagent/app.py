@@ -189,7 +189,7 @@ class _ApiServer(uvicorn.Server):
 
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that were changed and are read at the start only."""
-    fixed = ("run_dir", "asterisk", "media", "control", "records", "worker", "standin", "log")
+    fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 

@@ -33,6 +33,7 @@ from sipagent.config.tools import Tool, ToolName
 from sipagent.config.transfers import DialPolicy, Transfer
 from sipagent.config.trunks import Trunk
 from sipagent.config.trunks import check as check_trunks
+from sipagent.config.webhooks import Webhook
 
 
 class Settings(BaseSettings):
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     """Where files named in the configuration lie: its own folder."""
     control: ControlSettings = ControlSettings()
     records: RecordsSettings = RecordsSettings()
+    webhooks: dict[Name, Webhook] = {}
+    """Who is told what, once it is in the records."""
     worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
@@ -85,6 +88,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _hangs_together(self) -> Settings:
         check_trunks(self.trunks, self.asterisk.phone_user, bool(self.asterisk.tls_port))
+        if self.webhooks and not self.records.enabled:
+            raise ValueError("webhooks: they are told from the records: leave [records] enabled")
         for name, (first, last) in {
             "asterisk.rtp_ports": self.asterisk.rtp_ports,
             "media.ports": self.media.ports,

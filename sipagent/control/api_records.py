@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sipagent.control.problem import Problem
 from sipagent.records import database, picture, report
 from sipagent.records.service import Records
-from sipagent.records.store import PAGE_MOST, BadCursor, Filter
+from sipagent.records.store import PAGE_MOST, BadCursor, Filter, as_kept
 
 T = TypeVar("T")
 
@@ -81,6 +82,31 @@ class CallPage(BaseModel):
     calls: list[CallSummary]
     next: str
     """`cursor` of the page behind this one; empty: it is the last."""
+
+
+class DeliveryView(BaseModel):
+    """One webhook to one receiver."""
+
+    id: str
+    """Also the header `webhook-id`."""
+    webhook: str
+    type: str
+    call_id: str
+    created_at: dt.datetime
+    next_at: dt.datetime
+    attempts: int
+    state: Literal["pending", "delivered", "dead"]
+    last_status: int | None
+    last_error: str
+    delivered_at: dt.datetime | None
+
+
+class Deliveries(BaseModel):
+    """Deliveries, newest first."""
+
+    deliveries: list[DeliveryView]
+    by_state: dict[str, int]
+    """How many there are in all."""
 
 
 class Wanted(BaseModel):
@@ -164,6 +190,24 @@ def router(records: Records | None) -> APIRouter:
         """The same in words."""
         drawn = report.timeline(await _one(kept(), call_id))
         return Response(report.text(drawn), media_type="text/plain; charset=utf-8")
+
+    @routes.get("/v1/webhooks/deliveries")
+    async def deliveries(
+        state: Literal["", "pending", "delivered", "dead"] = "",
+        webhook: str = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MOST)] = 100,
+    ) -> Deliveries:
+        """What receivers were told, or could not be told; the newest first."""
+        webhooks = kept().webhooks
+        found = await _there(webhooks.deliveries(state, as_kept(webhook), limit))
+        return Deliveries.model_validate({"deliveries": found, "by_state": await _there(webhooks.by_state())})
+
+    @routes.post("/v1/webhooks/deliveries/{delivery_id}/resend", status_code=202, response_class=Response)
+    async def resend(delivery_id: str) -> Response:
+        """Once more, from the first attempt on; also one that was delivered."""
+        if await _there(kept().webhooks.resend(as_kept(delivery_id), time.time())):
+            return Response(status_code=202)
+        raise Problem(404, "No such delivery", "none has this id, or its webhook is no longer configured")
 
     return routes
 

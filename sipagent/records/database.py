@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -32,9 +32,11 @@ AWAY = (OperationalError, InterfaceError, ConnectionError, TimeoutError, OSError
 
 def is_away(error: Exception) -> bool:
     """Whether the database cannot be had now, as against a row that it will not take."""
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
-        return True  # somebody has put an empty one there; SQLite calls it operational by itself
-    return isinstance(error, AWAY) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if isinstance(error, AWAY) or not isinstance(error, DBAPIError):
+        return isinstance(error, AWAY)
+    # An empty one that somebody has put there (SQLite calls that operational by itself), or a damaged one.
+    missing = getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE
+    return missing or error.connection_invalidated or type(error) in {DatabaseError, InternalError}
 
 
 def engine_for(url: str, password: str = "", *, pooled: bool = True) -> AsyncEngine:

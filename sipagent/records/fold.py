@@ -62,6 +62,8 @@ class Rows:
     """Rows of the table of that name: the most of all, so they are inserted as they are."""
     new: list[Base] = field(default_factory=list)
     """To be inserted, in this order."""
+    recorded: list[Recording] = field(default_factory=list)
+    """Recordings that became whole in this batch."""
     ended: list[Call] = field(default_factory=list)
     """Calls whose end is in this batch."""
 
@@ -160,6 +162,7 @@ class Rows:
                 recording.ended_at = event.at
                 for name in ("path", "format", "seconds", "bytes", "sha256", "lost_ms"):
                     setattr(recording, name, getattr(event, name))
+                self.recorded.append(recording)
             case model.CallEnded():
                 _end(call, event)
                 self.ended.append(call)

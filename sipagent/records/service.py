@@ -18,6 +18,7 @@ from sipagent.records.recorder import Recorder
 from sipagent.records.redaction import Redaction
 from sipagent.records.spool import Spool
 from sipagent.records.store import Store
+from sipagent.records.webhooks import Webhooks
 
 log = structlog.get_logger()
 
@@ -51,6 +52,8 @@ class Records:
         )
         self.callbacks = Callbacks(self.store)
         self.messages = Messages(self.store)
+        self.webhooks = Webhooks(self.store, settings.webhooks)
+        self.store.reactions = [self.webhooks.react]
 
     @contextlib.asynccontextmanager
     async def running(self, linked: Callable[[], Collection[str]]) -> AsyncIterator[None]:
@@ -61,7 +64,7 @@ class Records:
         """
         await self.recorder.open()
         try:
-            async with self.recorder.running():
+            async with self.webhooks.running(), self.recorder.running():
                 keeping = asyncio.create_task(self._keep_house(linked), name="records-house")
                 try:
                     yield
@@ -78,7 +81,7 @@ class Records:
             await asyncio.sleep(LOOK_EVERY_S)
             now = time.time()
             try:
-                if lost := await self.store.lose({*linked(), self.recorder.run_id}, now - QUIET_S):
+                if lost := await self.store.lose({*linked(), self.recorder.run_id}, now - QUIET_S, now):
                     log.warning("calls_without_end", calls=lost)
                 if time.monotonic() - swept_at > SWEEP_EVERY_S:
                     swept_at = time.monotonic()

@@ -165,13 +165,15 @@ class Store:
             await session.flush()
             await reaction(session, rows, now)
 
-    async def lose(self, runs: Collection[str], quiet_since: float) -> int:
+    async def lose(self, runs: Collection[str], quiet_since: float, now: float) -> int:
         """End the calls of all other runs that have said nothing since; how many. Their processes are gone."""
         async with self.writing() as session:
             query = select(Call).where(Call.state == "live", Call.run.not_in(runs), Call.last_at < quiet_since)
             calls = await _all(session, query)
             for call in calls:
                 fold.lost(call)
+            if calls:
+                await self._react(session, Rows(ended=calls), now)
             return len(calls)
 
     # --- calls out

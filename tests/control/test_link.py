@@ -104,8 +104,9 @@ class Keeper:
         self.taken.append((event.call_id, run, number))
 
 
-async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path) -> None:
+async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The link breaks, then the control process: what it kept is not told again, to nobody."""
+    monkeypatch.setattr("sipagent.link.RECONNECT_S", 0.02)
     path = tmp_path / "c.sock"
     link = WorkerLink(path, 1)
     running = asyncio.create_task(link.run(state, lambda _order: None))

@@ -10,7 +10,14 @@ import pytest_asyncio
 
 from sipagent.records import database
 from sipagent.records.store import Store
+from sipagent.records.tables import Base
 from tests.records.postgres import Postgres, server
+
+
+async def tables_in(made: Store) -> None:
+    """Quicker than the migrations, and the same: a test compares them."""
+    async with made.engine.execution_options(writes=True).begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +38,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest_asyncio.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     made = Store(database.engine_for(url))
-    await database.migrate(made.engine)
+    await tables_in(made)
     yield made
     await made.aclose()

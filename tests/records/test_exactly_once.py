@@ -19,8 +19,8 @@ from sipagent.records import database
 from sipagent.records.tables import Event
 from tests.waiting import until
 
-EVENTS = 2500
-DEATHS = 3
+EVENTS = 1500
+DEATHS = 2
 
 
 def state(dropped: int) -> WorkerState:

@@ -139,6 +139,19 @@ async def test_a_database_file_that_somebody_removed(tmp_path: Path) -> None:
     assert await written(url) == ["e2"]
 
 
+async def test_a_database_file_that_is_damaged_holds_things_up_until_it_is_mended(tmp_path: Path) -> None:
+    file = tmp_path / "records.db"
+    file.write_bytes(b"no database" * 1000)
+    url = f"sqlite+aiosqlite:///{file}"
+    async with running(tmp_path, url) as keeper:
+        keeper.take(ping("e1"), "run", 1)
+        await until(lambda: keeper.counts["failures"] > 2, "attempts")
+        assert keeper.counts["refused"] == 0
+        file.unlink()
+        await keeper.settled()
+    assert await written(url) == ["e1"]
+
+
 async def test_a_full_disk_costs_nothing_until_memory_is_full_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

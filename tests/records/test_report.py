@@ -15,6 +15,7 @@ from sipagent import model
 from sipagent.model import Role
 from sipagent.records import database, picture, report
 from sipagent.records.store import Store
+from tests.records.conftest import tables_in
 from tests.records.talk import call, kept
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -22,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 async def recorded(folder: Path, events: list[model.CallEvent]) -> dict[str, Any]:
     store = Store(database.engine_for(f"sqlite+aiosqlite:///{folder}/r.db"))
-    await database.migrate(store.engine)
+    await tables_in(store)
     await store.apply(kept(events), 0)
     record = await store.call(events[0].call_id)
     await store.aclose()

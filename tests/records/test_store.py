@@ -107,9 +107,9 @@ async def test_a_call_whose_beginning_was_lost_is_kept_all_the_same(store: Store
 async def test_a_call_without_an_end_is_lost_and_found_again(store: Store) -> None:
     events = kept(call())
     await store.apply(events[:8], now=0)
-    assert await store.lose({"run"}, quiet_since=2e9) == 0  # its worker is there
-    assert await store.lose({"another"}, quiet_since=1e9) == 0  # it spoke a moment ago
-    assert await store.lose({"another"}, quiet_since=2e9) == 1
+    assert await store.lose({"run"}, quiet_since=2e9, now=0) == 0  # its worker is there
+    assert await store.lose({"another"}, quiet_since=1e9, now=0) == 0  # it spoke a moment ago
+    assert await store.lose({"another"}, quiet_since=2e9, now=0) == 1
     record = await store.call("c1")
     assert record is not None
     assert (record["state"], record["duration"], record["disposition"]) == ("lost", 4.0, "ANSWERED")
