@@ -74,7 +74,7 @@ class Callbacks:
             )
             rows = list((await session.scalars(query)).all())
             for row in rows:
-                row.state, row.attempts = DIALLING, row.attempts + 1
+                row.state, row.attempts, row.node = DIALLING, row.attempts + 1, self._store.node
             return rows
 
     async def done(self, callback_id: str, disposition: str) -> bool:
@@ -110,9 +110,11 @@ class Callbacks:
             return True
 
     async def release(self, now: float) -> int:
-        """At the start of a control process: what the one before was dialling waits again; how many."""
+        """At the start of a control process: what this node's last one was dialling waits again; how many."""
         async with self._store.writing() as session:
-            query = select(Callback).where(Callback.state == DIALLING).with_for_update()
+            query = (
+                select(Callback).where(Callback.state == DIALLING, Callback.node == self._store.node).with_for_update()
+            )
             rows = list((await session.scalars(query)).all())
             for row in rows:
                 row.state, row.next_at = WAITING, now

@@ -58,8 +58,6 @@ class Recorder:
         self.database_is_away = False
         self.on_safe: Callable[[str, int], None] = lambda _run, _number: None
         """Told when everything up to a number of a run is safe."""
-        self.on_written: Callable[[Sequence[Kept]], None] = lambda _new: None
-        """Told what is new in the database."""
         self.run_id = uuid.uuid4().hex
         """For what this process tells itself."""
         self._own = 0
@@ -95,6 +93,7 @@ class Recorder:
 
     def _open_spool(self) -> None:
         self._spool.open()
+        self._store.node = self._spool.node
         for line in self._spool.lines():
             with contextlib.suppress(msgspec.DecodeError):
                 kept = _KEPT.decode(line)
@@ -205,7 +204,6 @@ class Recorder:
             await self._one_by_one(batch, error)
         else:
             self.counts["written"] += len(new)
-            self.on_written(new)
 
     def _worth_a_try(self, error: Exception) -> bool:
         if not database.is_away(error) and not isinstance(error, ConfigError):

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,14 @@ class Spool:
         self._ahead = 0
         """Bytes that the last `read` gave."""
         self._descriptor = self._lock = -1
+
+    @property
+    def node(self) -> str:
+        """A name for whoever has this folder, made once: by it a node on a shared database knows what is its own."""
+        file = self._folder / "node"
+        if not file.exists():
+            file.write_text(uuid.uuid4().hex)
+        return file.read_text().strip()
 
     def open(self) -> None:
         """Take the folder, and what those before us left in it.

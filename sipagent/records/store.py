@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, insert, literal, or_, select, tuple_
+from sqlalchemy import Select, and_, insert, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sipagent import model
@@ -44,6 +44,8 @@ EXPORT_PAGE = 200
 """Rows that an export holds at a time: some 2 ms of the loop."""
 SOURCES_KEPT_S = 30 * 86400.0
 """A worker's process that has not been heard of for so long is gone, and nothing of it comes again."""
+FORGOTTEN_S = 86400.0
+"""No call lasts so long: its node is gone, or has lost its run folder."""
 HIDDEN = frozenset({"run", "last_at"})
 """Columns that are ours alone."""
 _CHILDREN: Mapping[str, tuple[type[Base], Any]] = {
@@ -111,6 +113,8 @@ class Store:
         self._redaction = redaction or Redaction()
         self._reader = async_sessionmaker(engine, expire_on_commit=False)
         self._writer = async_sessionmaker(engine.execution_options(writes=True), expire_on_commit=False)
+        self.node = ""
+        """Which node we are, where several share a database."""
         self.reactions: Sequence[Reaction] = ()
         """Called within the transaction of every batch."""
 
@@ -145,7 +149,7 @@ class Store:
             for kept in batch:
                 source = sources.get(kept.run)
                 if source is None:
-                    source = sources[kept.run] = Source(run=kept.run, number=0, at=now)
+                    source = sources[kept.run] = Source(run=kept.run, number=0, at=now, node=self.node)
                     session.add(source)
                 if kept.number > source.number:
                     source.number, source.at = kept.number, now
@@ -166,9 +170,14 @@ class Store:
             await reaction(session, rows, now)
 
     async def lose(self, runs: Collection[str], quiet_since: float, now: float) -> int:
-        """End the calls of all other runs that have said nothing since; how many. Their processes are gone."""
+        """End the calls of this node's other runs that have said nothing since; how many. Their processes are gone.
+
+        And those of any node that have said nothing for a day.
+        """
         async with self.writing() as session:
-            query = select(Call).where(Call.state == "live", Call.run.not_in(runs), Call.last_at < quiet_since)
+            ours = Call.run.in_(select(Source.run).where(Source.node == self.node))
+            silent = and_(ours, Call.run.not_in(runs), Call.last_at < quiet_since)
+            query = select(Call).where(Call.state == "live", or_(silent, Call.last_at < now - FORGOTTEN_S))
             calls = await _all(session, query)
             for call in calls:
                 fold.lost(call)

@@ -258,6 +258,8 @@ class Source(Base, kw_only=True):
     run: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(_Big)
     at: Mapped[At]
+    node: Mapped[str] = mapped_column(default="")
+    """Whose worker: nodes may share a database."""
 
 
 class Callback(Base, kw_only=True):
@@ -281,6 +283,8 @@ class Callback(Base, kw_only=True):
     next_at: Mapped[At]
     state: Mapped[str] = mapped_column(default="waiting")
     """waiting, dialling, done, failed, expired or cancelled."""
+    node: Mapped[str] = mapped_column(default="")
+    """Who dials it, or did."""
     last_disposition: Mapped[str] = mapped_column(default="")
     idempotency_key: Mapped[str | None] = mapped_column(default=None, unique=True)
     created_at: Mapped[At]

@@ -88,6 +88,9 @@ class TestCallbacks:
         ringing = await add(queue)
         await queue.due(200.0, 1)
         assert not await queue.cancel(ringing.id)
+        store.node = "another"
+        assert await queue.release(300.0) == 0
+        store.node = ""
         # Whoever dialled it died: it waits again.
         assert await queue.release(300.0) == 1
         assert [row.id for row in await queue.due(300.0, 1)] == [ringing.id]

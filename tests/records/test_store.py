@@ -119,6 +119,14 @@ async def test_a_call_without_an_end_is_lost_and_found_again(store: Store) -> No
     assert (record["state"], record["duration"]) == ("ended", 30.0)
 
 
+async def test_a_node_lets_the_calls_of_another_be_unless_they_are_long_gone(store: Store) -> None:
+    store.node = "another"
+    await store.apply(kept(call(at=1000.0)[:8]), now=0)
+    store.node = "ours"
+    assert await store.lose(set(), quiet_since=2000.0, now=2000.0) == 0
+    assert await store.lose(set(), quiet_since=2000.0, now=1000.0 + 2 * 86400) == 1
+
+
 async def test_pages_are_whole_without_gaps_while_calls_come(store: Store) -> None:
     for number in range(7):
         # Two at each moment: the id decides.

@@ -30,6 +30,8 @@ from tests.records.test_api import client, settings_in
 from tests.waiting import until
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""What is no matter of the database is tried on one."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -116,6 +118,7 @@ def test_a_forged_message_does_not_pass() -> None:
         Judge(SECRET).verify(body.decode(), headers)
 
 
+@on_sqlite
 async def test_only_what_was_asked_for_is_told(store: Store) -> None:
     message = model.MessageTaken(call_id="c1", at=1.0, mailbox="office", text="Hi", number="+442079460555")
     wish = model.CallbackRequested(
@@ -136,6 +139,7 @@ async def test_only_what_was_asked_for_is_told(store: Store) -> None:
     assert heard["recording.ended"]["sha256"] == "s"
 
 
+@on_sqlite
 async def test_a_receiver_that_fails_is_asked_again_with_the_same_words(store: Store) -> None:
     async with Receiver(500, 503, 404, 200).serving() as receiver, told(store, crm=receiver.hook()) as hooks:
         await store.apply(kept(call()), 0)
@@ -168,6 +172,7 @@ async def redirects(_request: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("/elsewhere")
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -197,6 +202,16 @@ async def test_what_nobody_takes_is_dead_kept_and_can_be_sent_again(
             await until(lambda: is_in(hooks, "delivered"), "the second chance")
 
 
+@on_sqlite
+async def test_a_call_that_was_lost_is_told_as_well(store: Store) -> None:
+    async with Receiver().serving() as receiver, told(store, crm=receiver.hook()):
+        await store.apply(kept(call()[:8]), 0)
+        await store.lose(set(), quiet_since=2e9, now=0)
+        await until(lambda: len(receiver.heard) == 1, "the webhook")
+        assert json.loads(receiver.heard[0][1])["data"]["state"] == "lost"
+
+
+@on_sqlite
 async def test_gone_means_never_again(store: Store) -> None:
     async with Receiver(410).serving() as receiver, told(store, crm=receiver.hook()) as hooks:
         await store.apply(kept(call()), 0)
@@ -204,6 +219,7 @@ async def test_gone_means_never_again(store: Store) -> None:
         assert len(receiver.heard) == 1
 
 
+@on_sqlite
 async def test_a_slow_receiver_holds_up_nobody_else(store: Store) -> None:
     async with (
         Receiver(hangs).serving() as slow,
@@ -228,6 +244,7 @@ async def test_a_restart_forgets_nothing_and_two_nodes_do_not_both_tell(store: S
         assert len(receiver.heard) == len({headers["webhook-id"] for headers, _ in receiver.heard}) == 12
 
 
+@on_sqlite
 async def test_retry_after_is_heeded(store: Store) -> None:
     async def later(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=429, headers={"Retry-After": "3600"})

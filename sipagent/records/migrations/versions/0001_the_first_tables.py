@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("node", sa.String(), nullable=False),
         sa.Column("last_disposition", sa.String(), nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -104,6 +105,7 @@ def upgrade() -> None:
         sa.Column("run", sa.String(), nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("node", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("run", name=op.f("pk_sources")),
     )
     op.create_table(
