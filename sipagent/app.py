@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 
 from sipagent.config import Settings
-from sipagent.control import api
+from sipagent.control import api, api_records
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.supervisor import Supervisor
@@ -105,7 +105,7 @@ class ControlProcess:
 
     async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
         await self._hub.start()
-        server = _ApiServer(api_config(self.live, self._hang_up, self.reload, self.records))
+        server = _ApiServer(api_config(self.live, self._hang_up, self.reload, api_records.router(self.records)))
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -193,10 +193,10 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 
-def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload, records: Records | None = None) -> uvicorn.Config:
+def api_config(live: Live, hang_up: api.HangUp, reload: api.Reload, *more: APIRouter) -> uvicorn.Config:
     """How the API is served."""
     return uvicorn.Config(
-        api.build(live, hang_up, reload, records),
+        api.build(live, hang_up, reload, *more),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,7 +1,7 @@
 """The link between a worker and the control process: msgspec messages on a Unix-socket WebSocket.
 
 Upward go lists of CallEvents with the worker's state and the number of the first before them, downward orders and
-acknowledgements. A call never waits for the link: events are put in an `Outbox`, which keeps them until the control
+acknowledgements. A call never waits for the link: events are put in an `Backlog`, which keeps them until the control
 process says that they are safe, and sends them again when the link broke before. What happens within a few
 milliseconds travels in one message, since at two hundred calls a message an event would cost the worker more than
 the audio of ten of them.
@@ -20,9 +20,9 @@ import structlog
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import WebSocketException
 
+from sipagent.backlog import Backlog
 from sipagent.errors import ConfigError
 from sipagent.orders import Acknowledged, Downward, Numbered, Order, Upward, WorkerHello, WorkerState
-from sipagent.outbox import Outbox
 
 log = structlog.get_logger()
 
@@ -53,17 +53,17 @@ class WorkerLink:
 
     def __init__(self, path: Path, worker: int) -> None:
         self._path, self._worker = path, worker
-        self._outbox: Outbox[Upward] = Outbox(BUFFERED_EVENTS)
+        self._backlog: Backlog[Upward] = Backlog(BUFFERED_EVENTS)
         self._wake = asyncio.Event()
 
     @property
     def dropped(self) -> int:
         """Events that nobody will hear of: the control process was away for too long."""
-        return self._outbox.dropped
+        return self._backlog.dropped
 
     def send(self, event: Upward) -> None:
         """Queue one event; returns at once."""
-        self._outbox.add(event)
+        self._backlog.add(event)
         self._wake.set()
 
     async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]) -> None:
@@ -80,14 +80,14 @@ class WorkerLink:
     async def _serve(
         self, socket: ClientConnection, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]
     ) -> None:
-        self._outbox.rewind()
-        await socket.send(encode([WorkerHello(self._worker, os.getpid(), self._outbox.run)]))
+        self._backlog.rewind()
+        await socket.send(encode([WorkerHello(self._worker, os.getpid(), self._backlog.run)]))
         reader = asyncio.create_task(self._read(socket, on_order))
         try:
             while not reader.done():
-                first, items = self._outbox.take(MAX_BATCH)
+                first, items = self._backlog.take(MAX_BATCH)
                 await socket.send(encode([state(self.dropped), Numbered(first), *items]))
-                if self._outbox.waiting:
+                if self._backlog.waiting:
                     continue
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
@@ -105,14 +105,14 @@ class WorkerLink:
                 log.warning("link_garbage", error=str(error))
                 continue
             if isinstance(downward, Acknowledged):
-                self._outbox.acknowledge(downward.number)
+                self._backlog.acknowledge(downward.number)
             else:
                 on_order(downward)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every event is safe, at most `timeout_s`: the last act of a worker."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._outbox and asyncio.get_running_loop().time() < deadline:
+        while self._backlog and asyncio.get_running_loop().time() < deadline:
             self._wake.set()
             await asyncio.sleep(0.01)
 

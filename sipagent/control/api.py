@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
 
 from sipagent import __version__
-from sipagent.control import api_records
 from sipagent.control.live import Live, LiveCall, LiveWorker
-from sipagent.control.problem import Problem, answer, problem
+from sipagent.control.problems import problem
 from sipagent.errors import SipAgentError
-from sipagent.records.service import Records
 
 
 class WorkerView(BaseModel):
@@ -76,13 +74,12 @@ HangUp = Callable[[str], Awaitable[bool]]
 Reload = Callable[[], Awaitable[list[str]]]
 
 
-def build(live: Live, hang_up: HangUp, reload: Reload, records: Records | None = None) -> FastAPI:
-    """The application over the node's live state; `hang_up(call_id)` is False for an unknown call.
+def build(live: Live, hang_up: HangUp, reload: Reload, *more: APIRouter) -> FastAPI:
+    """The application over the node's live state, and `more`; `hang_up(call_id)` is False for an unknown call.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
     app = FastAPI(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None)
-    app.add_exception_handler(Problem, answer)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -116,7 +113,8 @@ def build(live: Live, hang_up: HangUp, reload: Reload, records: Records | None =
         except SipAgentError as error:
             return problem(422, "The configuration was not taken", str(error))
 
-    app.include_router(api_records.router(records))
+    for router in more:
+        app.include_router(router)
     return app
 
 

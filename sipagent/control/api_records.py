@@ -6,16 +6,17 @@ import csv
 import datetime as dt
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from sipagent.control.problem import Problem
+from sipagent.control.problems import problem
 from sipagent.records import database, picture, report
 from sipagent.records.service import Records
 from sipagent.records.store import PAGE_MOST, BadCursor, Filter, as_kept
@@ -25,6 +26,30 @@ T = TypeVar("T")
 CHUNK_BYTES = 64 * 1024
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula; a caller chooses their own number."""
+
+
+class Problem(Exception):
+    """Raised by what a route asks; becomes the route's answer."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(status, title, detail)
+        self.status, self.title, self.detail = status, title, detail
+
+
+class _Route(APIRoute):
+    """A route that answers with the problem that was raised in it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Around FastAPI's own."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Problem as raised:
+                return problem(raised.status, raised.title, raised.detail)
+
+        return answer
 
 
 class CallSummary(BaseModel):
@@ -137,7 +162,7 @@ WantedQuery = Annotated[Wanted, Query()]
 
 def router(records: Records | None) -> APIRouter:
     """The routes; without records each says that there are none."""
-    routes = APIRouter(tags=["records"])
+    routes = APIRouter(tags=["records"], route_class=_Route)
 
     def kept() -> Records:
         if records is None:

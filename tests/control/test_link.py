@@ -120,7 +120,7 @@ async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, mo
     assert keeper.taken == [("a", run, 1), ("b", run, 2), ("c", run, 3)]
     assert hub.linked == {run}
     await asyncio.sleep(0)
-    assert len(link._outbox) == 3  # none is safe yet
+    assert len(link._backlog) == 3  # none is safe yet
     [connection] = hub._links.values()
     await connection.close()
     await until(lambda: not hub.linked, "the break")
@@ -129,7 +129,7 @@ async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, mo
     await until(lambda: len(keeper.taken) == 4, "the new one alone")
     assert keeper.taken[3] == ("d", run, 4)
     hub.safe(run, 2)
-    await until(lambda: len(link._outbox) == 2, "two to be forgotten")
+    await until(lambda: len(link._backlog) == 2, "two to be forgotten")
     await hub.aclose()
 
     # The next control process has two of them on its disk, whatever the one before knew.
@@ -141,7 +141,7 @@ async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, mo
     assert set(live.calls) == {"c", "d"}
     link.send(Answer("order"))  # nobody keeps an answer; it must not wait for ever
     hub.safe(run, 4)
-    await until(lambda: len(link._outbox) == 0, "everything to be safe")
+    await until(lambda: len(link._backlog) == 0, "everything to be safe")
     await link.drain(0.0)
     running.cancel()
     await asyncio.wait({running})

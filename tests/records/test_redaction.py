@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sipagent import model
 from sipagent.model import Role
+from sipagent.records import redaction
 from sipagent.records.redaction import Redaction, mask_cards
 from tests.records.talk import call
 
@@ -68,6 +72,23 @@ def test_numbers_and_speech_as_the_operator_wants_them() -> None:
         for event in call():
             once = rules.for_disk(event)
             assert rules.for_history(once) == once
+
+
+PLAIN = {
+    # Names of ours, of the configuration's and of the provider's; causes; what programs say.
+    "call_id", "endpoint", "codec", "route", "leg", "trunk", "purpose", "result", "why", "asked_by", "by", "agent",
+    "mailbox", "callback_id", "what", "who", "said_by", "detail", "recording_id", "path", "format", "sha256", "how",
+    "name", "model", "requested_model", "conversation_id", "item_id", "confirmed_by",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", get_args(model.CallEvent), ids=lambda kind: kind.__name__)
+def test_no_text_of_any_event_is_forgotten(kind: type[msgspec.Struct]) -> None:
+    """A new field is a number, a place, speech, or said here to be none of them."""
+    tables = (redaction._NUMBER_FIELDS, redaction._PLACE_FIELDS, redaction._SPEECH_FIELDS)
+    known = PLAIN.union(*(table.get(kind, ()) for table in tables))
+    texts = {field.name for field in msgspec.structs.fields(kind) if field.type is str}
+    assert texts - known == set()
 
 
 def test_what_must_be_served_keeps_its_number_until_it_is_history() -> None:

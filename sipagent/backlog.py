@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Outbox(Generic[T]):
+class Backlog(Generic[T]):
     """`add` at one end, `take` for the wire, `acknowledge` what has arrived."""
 
     def __init__(self, capacity: int) -> None:
