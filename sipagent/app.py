@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from sipagent.config import Settings
 from sipagent.control import api, api_records
