@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -19,17 +20,19 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_records
+from sipagent.control import api
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.orders import HangUp, Reload
-from sipagent.records.service import Records
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
+
+if TYPE_CHECKING:
+    from sipagent.records.service import Records
 
 log = structlog.get_logger()
 
@@ -87,7 +90,7 @@ class ControlProcess:
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
         self._flite = flite
-        self.records = Records(settings) if settings.records.enabled else None
+        self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._anew = anew
@@ -106,6 +109,8 @@ class ControlProcess:
 
     async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
         await self._hub.start()
+        from sipagent.control import api_records  # noqa: PLC0415 - as the records themselves, see below
+
         server = _ApiServer(api_config(self.live, self._hang_up, self.reload, api_records.router(self.records)))
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
@@ -177,6 +182,13 @@ class ControlProcess:
         except OrderRefused:
             return False
         return True
+
+
+def _records(settings: Settings) -> Records | None:
+    """A worker is started by the same command line, and has no database: it need not load one (0.7 s, 20 MB)."""
+    from sipagent.records.service import Records  # noqa: PLC0415
+
+    return Records(settings) if settings.records.enabled else None
 
 
 class _ApiServer(uvicorn.Server):

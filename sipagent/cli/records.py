@@ -1,4 +1,7 @@
-"""Commands for the records. They read the database themselves, so they work while nothing else of sipagent runs."""
+"""Commands for the records. They read the database themselves, so they work while nothing else of sipagent runs.
+
+What reaches the database is imported where it is used: a worker is started by the same command line and has none.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
 from sipagent import config
 from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, run_async
 from sipagent.errors import ToolError
-from sipagent.records import database, picture, report
-from sipagent.records.service import store_for
-from sipagent.records.store import Filter, Store
+from sipagent.records import picture, report
+
+if TYPE_CHECKING:
+    from sipagent.records.store import Store
 
 T = TypeVar("T")
 
@@ -44,6 +47,8 @@ def calls(
     as_json: JsonOption = False,
 ) -> None:
     """Calls that were, and those that are, newest first."""
+    from sipagent.records.store import Filter  # noqa: PLC0415
+
     wanted = Filter(
         _moment(since, "--since"),
         _moment(until, "--until"),
@@ -86,6 +91,11 @@ def call_report(
 
 
 def _read(config_file: Path, question: Callable[[Store], Awaitable[T]]) -> T:
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from sipagent.records import database  # noqa: PLC0415
+    from sipagent.records.service import store_for  # noqa: PLC0415
+
     settings = config.load(config_file)
     where = settings.records.url or settings.run_dir / "records.db"
     if not settings.records.url and not Path(where).exists():
