@@ -1,9 +1,10 @@
 """The link between a worker and the control process: msgspec messages on a Unix-socket WebSocket.
 
-Upward go lists of CallEvents with the worker's state before them, downward orders. A call never waits for
-the link: events are put in a bounded buffer, the oldest dropped and counted when the control process is away
-too long. What happens within a few milliseconds travels in one message, since at two hundred calls a message
-an event would cost the worker more than the audio of ten of them.
+Upward go lists of CallEvents with the worker's state and the number of the first before them, downward orders and
+acknowledgements. A call never waits for the link: events are put in an `Backlog`, which keeps them until the control
+process says that they are safe, and sends them again when the link broke before. What happens within a few
+milliseconds travels in one message, since at two hundred calls a message an event would cost the worker more than
+the audio of ten of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,8 +20,9 @@ import structlog
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import WebSocketException
 
+from sipagent.backlog import Backlog
 from sipagent.errors import ConfigError
-from sipagent.orders import Order, Upward, WorkerHello, WorkerState
+from sipagent.orders import Acknowledged, Downward, Numbered, Order, Upward, WorkerHello, WorkerState
 from sipagent.outbox import Outbox
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ RECONNECT_S = 0.5
 MAX_UNIX_PATH = 107
 
 _UPWARD: msgspec.json.Decoder[list[Upward]] = msgspec.json.Decoder(list[Upward])
-_ORDER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+_DOWNWARD: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)
 
 
 def decode_upward(message: str | bytes) -> list[Upward]:
@@ -43,7 +44,7 @@ def decode_upward(message: str | bytes) -> list[Upward]:
     return _UPWARD.decode(message)
 
 
-def encode(message: Sequence[Upward] | Order) -> str:
+def encode(message: Sequence[Upward] | Downward) -> str:
     """A message as text."""
     return msgspec.json.encode(message).decode()
 
@@ -52,20 +53,20 @@ class WorkerLink:
     """The worker's end."""
 
     def __init__(self, path: Path, worker: int) -> None:
-        self.dropped = 0
         self.audio = Outbox()
         """Recordings, in binary messages of their own."""
         self._path, self._worker = path, worker
-        self._buffer: deque[Upward] = deque()
-        self._batch: list[Upward] = []  # on its way
+        self._backlog: Backlog[Upward] = Backlog(BUFFERED_EVENTS)
         self._wake = asyncio.Event()
+
+    @property
+    def dropped(self) -> int:
+        """Events that nobody will hear of: the control process was away for too long."""
+        return self._backlog.dropped
 
     def send(self, event: Upward) -> None:
         """Queue one event; returns at once."""
-        if len(self._buffer) >= BUFFERED_EVENTS:
-            self._buffer.popleft()
-            self.dropped += 1
-        self._buffer.append(event)
+        self._backlog.add(event)
         self._wake.set()
 
     async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]) -> None:
@@ -82,13 +83,15 @@ class WorkerLink:
     async def _serve(
         self, socket: ClientConnection, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]
     ) -> None:
-        await socket.send(encode([WorkerHello(self._worker, os.getpid())]))
-        reader = asyncio.create_task(_read(socket, on_order))
+        self._backlog.rewind()
+        await socket.send(encode([WorkerHello(self._worker, os.getpid(), self._backlog.run)]))
+        reader = asyncio.create_task(self._read(socket, on_order))
         recorder = asyncio.create_task(self.audio.run(socket))
         try:
             while not reader.done():
-                await self._send_batch(socket, state(self.dropped))
-                if self._buffer:
+                first, items = self._backlog.take(MAX_BATCH)
+                await socket.send(encode([state(self.dropped), Numbered(first), *items]))
+                if self._backlog.waiting:
                     continue
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
@@ -99,30 +102,24 @@ class WorkerLink:
             reader.cancel()
             recorder.cancel()
 
-    async def _send_batch(self, socket: ClientConnection, state: WorkerState) -> None:
-        batch = self._batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), MAX_BATCH))]
-        try:
-            await socket.send(encode([state, *batch]))
-        except BaseException:  # cancelled as well as failed: whatever it was goes on, and so do the events
-            self._buffer.extendleft(reversed(batch))
-            raise
-        finally:
-            self._batch = []
+    async def _read(self, socket: ClientConnection, on_order: Callable[[Order], None]) -> None:
+        async for message in socket:
+            try:
+                downward = _DOWNWARD.decode(message)
+            except msgspec.DecodeError as error:
+                log.warning("link_garbage", error=str(error))
+                continue
+            if isinstance(downward, Acknowledged):
+                self._backlog.acknowledge(downward.number)
+            else:
+                on_order(downward)
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until every event and block has been sent, at most `timeout_s`: the last act of a worker."""
+        """Wait until every event is safe and every block sent, at most `timeout_s`: the last act of a worker."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while (self._buffer or self._batch or not self.audio.empty) and asyncio.get_running_loop().time() < deadline:
+        while (self._backlog or not self.audio.empty) and asyncio.get_running_loop().time() < deadline:
             self._wake.set()
             await asyncio.sleep(0.01)
-
-
-async def _read(socket: ClientConnection, on_order: Callable[[Order], None]) -> None:
-    async for message in socket:
-        try:
-            on_order(_ORDER.decode(message))
-        except msgspec.DecodeError as error:
-            log.warning("link_garbage", error=str(error))
 
 
 def check_socket_path(path: Path) -> None:

@@ -1,6 +1,8 @@
 """What goes over the link between a worker and the control process, besides CallEvents. No I/O.
 
-Down go orders, each with an id of its own; up comes one `Answer` to each of them.
+Down go orders, each with an id of its own; up comes one `Answer` to each of them. Events and answers are numbered
+within one run of the worker's process, and `Acknowledged` once they are safe: what is lost on the way is sent again,
+and what comes twice is told by its number.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hel
 
     worker: int
     pid: int
+    run: str = ""
+    """This process, in which events are numbered from 1."""
 
 
 class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_state"):
@@ -36,6 +40,12 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     """What else was counted since the worker's start; the names are metrics' (`observe.metrics`)."""
     cpu_s: float = 0.0
     rss_bytes: int = 0
+
+
+class Numbered(msgspec.Struct, frozen=True, tag_field="type", tag="numbered"):
+    """In front of a message's events and answers: the number of the first of them in this run of the worker."""
+
+    first: int
 
 
 class Answer(msgspec.Struct, frozen=True, tag_field="type", tag="answer"):
@@ -127,7 +137,14 @@ class Dismiss(_Order, frozen=True, tag="dismiss"):
     call_id: str
 
 
+class Acknowledged(msgspec.Struct, frozen=True, tag_field="type", tag="acknowledged"):
+    """Not an order but thanks: everything up to this number is safe, the worker may forget it."""
+
+    number: int
+
+
 OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
 """About a live call, and done at once."""
-Upward = CallEvent | WorkerHello | WorkerState | Answer
+Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer
 Order = HangUp | Reload | Originate | Tell | Supervise | Dismiss | PauseRecording | ResumeRecording
+Downward = Order | Acknowledged

@@ -304,7 +304,7 @@ def _policy(load: Callable[[], Settings]) -> Policy:
 def needed_prompts(settings: Settings) -> list[Phrase]:
     """Everything that must be spoken without the model."""
     call = settings.call
-    announcement = settings.recording.announcement if settings.records else ""
+    announcement = settings.recording.announcement if settings.records_calls else ""
     texts = (
         call.apology,
         call.one_moment,

@@ -41,6 +41,7 @@ TOOL_PACKAGES = {
     "sipp": ("sip-tester",),
     "flite": ("flite",),
     "baresip": ("baresip-core",),
+    "postgres": ("postgresql-18",),
 }
 """Debian's package names. One suite, one loader: a tool more is a name more here."""
 

@@ -23,11 +23,12 @@ PROGRAMS = {
     "sipp": "usr/bin/sipp",
     "flite": "usr/bin/flite",
     "baresip": "usr/bin/baresip",
+    "postgres": "usr/lib/postgresql/18/bin/postgres",
 }
 """What a root may hold: name and place in it."""
 
 DEFAULT_TOOLS = ("asterisk", "sipp", "flite")
-"""What `make run` needs. baresip judges in the tests only."""
+"""What `make run` needs. baresip judges, postgres serves, in the tests only."""
 
 MINIMUM_ASTERISK = (22, 5)
 """REST over the events WebSocket came in March 2025, just before 22.5."""

@@ -292,6 +292,28 @@ class ControlSettings(Section):
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
 
 
+class RecordsSettings(Section):
+    """What is kept of calls, where, and for how long."""
+
+    enabled: bool = True
+    url: str = Field("", pattern=r"^(sqlite\+aiosqlite:///.+|postgresql\+psycopg://.*)?$")
+    """Empty: SQLite, in `records.db` in the run folder."""
+    password: SecretStr = SecretStr("")
+    """Of the database's user: better from a secrets file than in the URL."""
+    keep_days: int = Field(365, ge=1)
+    """Calls and all that hangs on them."""
+    keep_transcripts_days: int = Field(30, ge=0)
+    """What was said, and the tools' arguments and results."""
+    keep_events_days: int = Field(30, ge=0)
+    """The events that a call's timeline is drawn from."""
+    redact_numbers: Literal["keep", "last_two", "none"] = "keep"
+    """Phone numbers whole, their last two digits, or not at all."""
+    redact_transcripts: Literal["keep", "drop"] = "keep"
+    """drop: what was said is never written. Card numbers never are."""
+    spool_mb: int = Field(256, ge=1)
+    """Of disk, for events that wait for a database that is away: some million."""
+
+
 class StandinSettings(Section):
     """The scripted agent that speaks when there is no key."""
 

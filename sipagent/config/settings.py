@@ -27,6 +27,7 @@ from sipagent.config.sections import (
     MediaSettings,
     RealtimeSettings,
     RecordingSettings,
+    RecordsSettings,
     StandinSettings,
     WorkerSettings,
 )
@@ -34,6 +35,7 @@ from sipagent.config.tools import Tool, ToolName
 from sipagent.config.transfers import DialPolicy, Transfer
 from sipagent.config.trunks import Trunk
 from sipagent.config.trunks import check as check_trunks
+from sipagent.config.webhooks import Webhook
 
 
 class Settings(BaseSettings):
@@ -84,6 +86,9 @@ class Settings(BaseSettings):
     folder: Path = Path()
     """Where files named in the configuration lie: its own folder."""
     control: ControlSettings = ControlSettings()
+    records: RecordsSettings = RecordsSettings()
+    webhooks: dict[Name, Webhook] = {}
+    """Who is told what, once it is in the records."""
     worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
@@ -91,6 +96,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _hangs_together(self) -> Settings:
         check_trunks(self.trunks, self.asterisk.phone_user, bool(self.asterisk.tls_port))
+        if self.webhooks and not self.records.enabled:
+            raise ValueError("webhooks: they are told from the records: leave [records] enabled")
         for name, (first, last) in {
             "asterisk.rtp_ports": self.asterisk.rtp_ports,
             "media.ports": self.media.ports,
@@ -113,9 +120,14 @@ class Settings(BaseSettings):
         return Path(self.recording.folder) if self.recording.folder else self.run_dir / "recordings"
 
     @property
-    def records(self) -> bool:
-        """Some calls are recorded."""
+    def records_calls(self) -> bool:
+        """Some calls are recorded: their sound, not only that they were."""
         return any(route.record for route in self.routes) or any(agent.record for agent in self.agents.values())
+
+    @property
+    def records_url(self) -> str:
+        """Where the records are, without the password."""
+        return self.records.url or f"sqlite+aiosqlite:///{self.run_dir.absolute() / 'records.db'}"
 
     @property
     def endpoints(self) -> set[str]:

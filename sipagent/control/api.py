@@ -1,4 +1,4 @@
-"""The HTTP API of the control process: alive, ready, live calls. Problem details as RFC 9457."""
+"""The HTTP API of the control process: alive, ready, live calls; what is over is in `api_records`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
         response.status_code = 503 if reasons else 200
         return Ready(ready=not reasons, reasons=reasons, workers=[_worker(w) for w in live.workers.values()])
 
-    @app.get("/v1/calls")
+    @app.get("/v1/calls/live")
     async def calls() -> Calls:
         """Calls that live now."""
         return Calls(calls=[_call(call) for call in live.calls.values()])

@@ -1,7 +1,9 @@
 """The control process's end of the links: a WebSocket server on a Unix socket only its user can reach.
 
 Whoever has an order for a worker asks here and gets its answer, wherever the worker lives: in a process of its own
-or, without any, in this one (`attach`).
+or, without any, in this one (`attach`). Whatever happens to a call passes through here once: a worker sends again
+what nobody has acknowledged, and what is here already is told by its number. A `Keeper` says what is safe; without
+one everything is, as soon as it has been heard.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed
 
-from sipagent import orders
+from sipagent import model, orders
 from sipagent.control.live import Live
 from sipagent.errors import OrderRefused
 from sipagent.link import check_socket_path, decode_upward, encode
@@ -24,17 +28,57 @@ from sipagent.link import check_socket_path, decode_upward, encode
 log = structlog.get_logger()
 
 
+class Keeper(Protocol):
+    """Whoever keeps events for good: the records."""
+
+    def kept(self, run: str) -> int:
+        """The number up to which the events of this run of a worker are safe."""
+
+    def take(self, event: model.CallEvent, run: str = "", number: int = 0) -> None:
+        """One event more; `Hub.safe` is to be told. Without a run it is of this process."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of a worker's process, as far as it has been heard."""
+
+    heard: int
+    safe: int
+    last_event: int = 0
+    """What came after it were answers, which nobody keeps."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def is_safe(self, number: int) -> None:
+        """Everything up to this number is kept; so are the answers behind it, since they need no keeping."""
+        number = self.heard if number >= self.last_event else number
+        if number > self.safe:
+            self.safe = number
+            self.changed.set()
+
+
 class Hub:
     """Takes the workers' messages into `live`, brings them orders and their answers back."""
 
-    def __init__(self, path: Path, live: Live) -> None:
-        self._path, self._live = path, live
+    def __init__(self, path: Path, live: Live, keeper: Keeper | None = None) -> None:
+        self._path, self._live, self._keeper = path, live, keeper
         self._links: dict[int, ServerConnection] = {}
+        self._runs: dict[str, _Run] = {}
+        self._linked: dict[str, ServerConnection] = {}
         self._inside: dict[int, Callable[[orders.Order], None]] = {}
         self._waiting: dict[str, asyncio.Future[orders.Answer]] = {}
         self._server: Server | None = None
         self.on_audio: Callable[[bytes], object] = lambda _block: None
         """Gets the binary messages: blocks of recordings."""
+
+    @property
+    def linked(self) -> frozenset[str]:
+        """The runs of workers that are there now."""
+        return frozenset(self._linked)
+
+    def safe(self, run: str, number: int) -> None:
+        """The keeper has this event of a run, and all before it."""
+        if known := self._runs.get(run):
+            known.is_safe(number)
 
     def attach(self, worker: int, obey: Callable[[orders.Order], None]) -> None:
         """A worker inside this process; what it has to say comes to `take`."""
@@ -88,19 +132,26 @@ class Hub:
         raise OrderRefused(f"worker {worker} is not there")
 
     def take(self, item: orders.Upward) -> None:
-        """One thing that a worker has to say."""
+        """One thing that a worker inside this process has to say, or this process itself of a call."""
+        self._hear(item, "", 0)
+
+    def _hear(self, item: orders.Upward, run: str, number: int) -> None:
         match item:
             case orders.Answer():
                 waiting = self._waiting.get(item.order)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(item)
-            case orders.WorkerHello() | orders.WorkerState():
+            case orders.WorkerHello() | orders.WorkerState() | orders.Numbered():
                 pass  # of the link itself
             case _:
                 self._live.take(item)
+                if run:
+                    self._runs[run].last_event = number
+                if self._keeper:
+                    self._keeper.take(item, run, number)
 
     async def _serve(self, link: ServerConnection) -> None:
-        number = 0
+        worker, run, thanks = 0, "", None
         try:
             async for message in link:
                 if isinstance(message, bytes):
@@ -109,24 +160,59 @@ class Hub:
                 try:
                     upward = decode_upward(message)
                 except msgspec.DecodeError as error:
-                    log.error("link_garbage", worker=number, error=str(error))
+                    log.error("link_garbage", worker=worker, error=str(error))
                     continue
-                for item in upward:
-                    match item:
-                        case orders.WorkerHello(worker=number, pid=pid) if number in self._live.workers:
-                            self._links[number] = link
-                            self._live.workers[number].pid = pid
-                        case orders.WorkerHello(worker=unknown):
-                            log.error("unknown_worker", worker=unknown)
-                            return
-                        case orders.WorkerState():
-                            if number:
-                                self._live.worker_state(number, item)
-                        case _:
-                            self.take(item)
+                if upward and isinstance(hello := upward[0], orders.WorkerHello):
+                    if hello.worker not in self._live.workers:
+                        log.error("unknown_worker", worker=hello.worker)
+                        return
+                    worker, run = hello.worker, hello.run
+                    self._links[worker] = link
+                    self._live.workers[worker].pid = hello.pid
+                    self._linked[run] = link
+                    thanks = thanks or asyncio.create_task(self._thank(link, self._run(run)), name="thanks")
+                elif worker:
+                    self._hear_all(worker, run, upward)
         except ConnectionClosed:
             pass
         finally:
-            if number and self._links.get(number) is link:
-                del self._links[number]
-                self._live.worker_lost(number)
+            if thanks:
+                thanks.cancel()
+            if worker and self._links.get(worker) is link:
+                del self._links[worker]
+                self._live.worker_lost(worker)
+            if self._linked.get(run) is link:
+                del self._linked[run]
+
+    def _hear_all(self, worker: int, run: str, upward: list[orders.Upward]) -> None:
+        """A message: the worker's state, the number of what follows, and that."""
+        known = self._run(run)
+        number = 0
+        for item in upward:
+            match item:
+                case orders.WorkerState():
+                    self._live.worker_state(worker, item)
+                case orders.Numbered():
+                    number = item.first
+                case _ if number > known.heard:
+                    known.heard = number
+                    self._hear(item, run, number)
+                    number += 1
+                case _:
+                    number += 1  # again what we have
+        known.is_safe(known.safe if self._keeper else known.heard)
+
+    def _run(self, run: str) -> _Run:
+        if run not in self._runs:
+            kept = self._keeper.kept(run) if self._keeper else 0
+            self._runs[run] = _Run(kept, kept, kept)
+        return self._runs[run]
+
+    async def _thank(self, link: ServerConnection, known: _Run) -> None:
+        """Tell the worker what it may forget, the newest number only."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                known.changed.clear()
+                if known.safe:
+                    await link.send(encode(orders.Acknowledged(known.safe)))
+                await known.changed.wait()

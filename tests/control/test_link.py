@@ -90,6 +90,71 @@ async def test_the_buffer_is_bounded_and_counts(tmp_path: Path) -> None:
     assert link.dropped == 3
 
 
+class Keeper:
+    """Keeps what it is told to keep, when it is told."""
+
+    def __init__(self, known: dict[str, int] | None = None) -> None:
+        self.known = known or {}
+        self.taken: list[tuple[str, str, int]] = []
+
+    def kept(self, run: str) -> int:
+        return self.known.get(run, 0)
+
+    def take(self, event: model.CallEvent, run: str = "", number: int = 0) -> None:
+        self.taken.append((event.call_id, run, number))
+
+
+async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link breaks, then the control process: what it kept is not told again, to nobody."""
+    monkeypatch.setattr("sipagent.link.RECONNECT_S", 0.02)
+    path = tmp_path / "c.sock"
+    link = WorkerLink(path, 1)
+    running = asyncio.create_task(link.run(state, lambda _order: None))
+    live, keeper = Live(1), Keeper()
+    hub = Hub(path, live, keeper)
+    await hub.start()
+    for name in ("a", "b", "c"):
+        link.send(started(name))
+    await until(lambda: len(keeper.taken) == 3, "three events")
+    run = keeper.taken[0][1]
+    assert keeper.taken == [("a", run, 1), ("b", run, 2), ("c", run, 3)]
+    assert hub.linked == {run}
+    await asyncio.sleep(0)
+    assert len(link._backlog) == 3  # none is safe yet
+    [connection] = hub._links.values()
+    await connection.close()
+    await until(lambda: not hub.linked, "the break")
+    await until(lambda: bool(hub.linked), "the link to be back")
+    link.send(started("d"))
+    await until(lambda: len(keeper.taken) == 4, "the new one alone")
+    assert keeper.taken[3] == ("d", run, 4)
+    hub.safe(run, 2)
+    await until(lambda: len(link._backlog) == 2, "two to be forgotten")
+    await hub.aclose()
+
+    # The next control process has two of them on its disk, whatever the one before knew.
+    live, keeper = Live(1), Keeper({run: 2})
+    hub = Hub(path, live, keeper)
+    await hub.start()
+    await until(lambda: len(keeper.taken) == 2, "the two that were not safe")
+    assert keeper.taken == [("c", run, 3), ("d", run, 4)]
+    assert set(live.calls) == {"c", "d"}
+    link.send(Answer("order"))  # nobody keeps an answer; it must not wait for ever
+    hub.safe(run, 4)
+    await until(lambda: len(link._backlog) == 0, "everything to be safe")
+    await link.drain(0.0)
+    running.cancel()
+    await asyncio.wait({running})
+    await hub.aclose()
+
+
+async def test_what_this_process_tells_itself_is_kept_as_well(tmp_path: Path) -> None:
+    live, keeper = Live(1), Keeper()
+    Hub(tmp_path / "c.sock", live, keeper).take(started("own"))
+    assert keeper.taken == [("own", "", 0)]
+    assert set(live.calls) == {"own"}
+
+
 async def test_a_run_folder_too_deep_for_a_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="too long for a Unix socket"):
         await Hub(tmp_path / ("x" * 120) / "c.sock", Live(1)).start()

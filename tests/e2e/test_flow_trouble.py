@@ -238,4 +238,4 @@ async def test_a_caller_whose_worker_dies_meanwhile_hears_why(root: Root, tmp_pa
                 assert end.cause == 42
                 assert len(phone.media.voiced_in) - before > 50
             await ready(env)
-            assert (await get(env, "/v1/calls"))[1] == {"calls": []}
+            assert (await get(env, "/v1/calls/live"))[1] == {"calls": []}

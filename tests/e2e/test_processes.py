@@ -140,7 +140,7 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             await phone.dial("100")
             assert await phone.wait_answered()
             await phone.hear_agent_start()
-            _, body = await get(env, "/v1/calls")
+            _, body = await get(env, "/v1/calls/live")
             [call] = body["calls"]
             assert (call["called"], call["agent"], call["state"]) == ("100", "reception", "answered")
             assert call["model"] == "sipagent-standin-1"
@@ -154,7 +154,7 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             assert end.cause == 42
             assert len(phone.media.voiced_in) - before > 50
         await ready(env)
-        assert (await get(env, "/v1/calls"))[1] == {"calls": []}
+        assert (await get(env, "/v1/calls/live"))[1] == {"calls": []}
         assert "0 active channels" in await asterisk.cli("core show channels count")
         assert "-bridge" not in await asterisk.cli("bridge show all")
         async with phone_on(asterisk, root) as phone:
@@ -165,7 +165,7 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
 
 async def is_listed(env: dict[str, str]) -> bool:
     """A worker tells of its calls a moment later."""
-    return bool((await get(env, "/v1/calls"))[1]["calls"])
+    return bool((await get(env, "/v1/calls/live"))[1]["calls"])
 
 
 async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path) -> None:
@@ -177,7 +177,7 @@ async def test_the_operator_hangs_up_by_api(asterisk: Asterisk, root: Root, tmp_
                 await phone.dial("100")
                 assert await phone.wait_answered()
                 await until(partial(is_listed, env), "the call to be listed")
-                [call] = (await get(env, "/v1/calls"))[1]["calls"]
+                [call] = (await get(env, "/v1/calls/live"))[1]["calls"]
                 base = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/v1/calls/"
                 async with aiohttp.ClientSession() as http:
                     async with http.delete(base + "nobody") as response:

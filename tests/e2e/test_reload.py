@@ -58,7 +58,7 @@ async def test_new_calls_get_the_new_file_and_old_ones_go_on(asterisk: Asterisk,
                 await new.hear_agent_start()
                 assert (await new.wait_ended(10)).cause == 16
             assert not old.ended
-            assert len((await get(env, "/v1/calls"))[1]["calls"]) == 1
+            assert len((await get(env, "/v1/calls/live"))[1]["calls"]) == 1
 
             file.write_text(AFTER.replace("announcement:new", "announcement:old"))
             code, told = await output_of(env, "reload", "--config", str(file))

@@ -1,0 +1,66 @@
+"""What the commands share: the application, its options, the configuration, the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from sipagent import config, node, secretfiles
+from sipagent.config import Settings
+
+app = typer.Typer(
+    name="sipagent",
+    help="A SIP softswitch agent: Asterisk in front, a realtime voice model behind.",
+    epilog="First steps: `sipagent demo` brings everything up and calls it; `sipagent doctor` says what is missing.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+StandinOption = Annotated[bool, typer.Option("--standin", help="Use the stand-in as the voice model, no key needed.")]
+DEFAULT_CONFIG = Path("sipagent.toml")
+
+T = TypeVar("T")
+
+
+def settings_of(config_file: Path, *, standin: bool = False) -> Settings:
+    """The configuration; passwords nobody chose are made on the way."""
+    secretfiles.ensure(config.run_dir_of(config_file))
+    settings = config.load(config_file)
+    return node.with_standin(settings) if standin else settings
+
+
+async def until_signal(work: Coroutine[Any, Any, object]) -> None:
+    """Run until the work ends or somebody asks us to stop; then the work is cancelled and has cleaned up."""
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """On uvloop where there is one: its sockets and timers cost less."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(work)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - Linux only
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
