@@ -36,6 +36,8 @@ FILLER_AFTER_S = 0.25
 """A session that is back sooner is no reason to say anything."""
 MAX_LOSSES, LOSSES_WITHIN_S = 4, 60.0
 """A line that breaks so often is no line: the caller is given to somebody else."""
+MAX_SILENCES = 2
+"""A model that does not speak takes long to find out about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,9 @@ class Conversation:
         log.warning("session_lost", why=lost.detail)
         self._emit(model.SessionLost, endpoint=self.line.endpoint, detail=lost.detail)
         self.talk.lost()
-        if len(self._losses) == MAX_LOSSES and began_s - self._losses[0] < LOSSES_WITHIN_S:
-            raise RealtimeError(f"lost {MAX_LOSSES} times within {LOSSES_WITHIN_S:g} s")
+        lately = [at for at in self._losses if began_s - at < LOSSES_WITHIN_S]
+        if len(lately) >= (MAX_SILENCES if lost.reason is Reason.REALTIME_SILENT else MAX_LOSSES):
+            raise RealtimeError(f"lost {len(lately)} times within {LOSSES_WITHIN_S:g} s")
         filler = asyncio.create_task(self._keep_company(), name="call-filler")
         try:
             how = await self.line.reopen(self._history())

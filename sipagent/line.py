@@ -96,7 +96,7 @@ class Line:
         self._let_go()
         if self._closing:
             await asyncio.wait(self._closing)
-        self._sink = self._keep
+        self._sink = _nowhere
         self._kept.clear()
 
     def _keep(self, payload: bytes) -> None:
@@ -180,3 +180,7 @@ class Line:
             seconds, self._opened_s = round(self._loop.time() - self._opened_s, 3), None
             audio_s, self._talk.agent_audio_s = round(self._talk.agent_audio_s, 3), 0.0
             self._emit(model.SessionClosed, model=self._model, seconds=seconds, agent_audio_s=audio_s)
+
+
+def _nowhere(_payload: bytes) -> None:
+    """The talk is over."""

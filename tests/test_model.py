@@ -69,6 +69,7 @@ EVENTS: list[orders.Upward] = [
     model.RecordingEnded(
         call_id="c", at=1.5, recording_id="r", path="p", format="wav", seconds=1.0, bytes=44, sha256="0" * 64
     ),
+    orders.Numbered(7),
     orders.Answer("o", "no such call"),
     orders.WorkerHello(1, 99),
     orders.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),

@@ -37,6 +37,7 @@ _NUMBER_FIELDS: _Fields = {
 _PLACE_FIELDS: _Fields = {
     model.CallRouted: ("destination",),
     model.StepEntered: ("step",),
+    model.StepRetried: ("step",),
     model.TransferStarted: ("target",),
     model.TransferEnded: ("target",),
 }
@@ -46,6 +47,7 @@ _SPEECH_FIELDS: _Fields = {
     model.ToolReturned: ("result",),
     model.MessageTaken: ("text",),
     model.CallbackRequested: ("reason",),
+    model.TransferStarted: ("summary",),
 }
 
 E = TypeVar("E", bound=msgspec.Struct)

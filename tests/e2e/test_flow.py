@@ -464,5 +464,5 @@ async def test_a_menu_whose_listener_is_away_still_has_its_keys(company: Callabl
         await hears(phone, node, "Press one for sales, two for an account.")
         await phone.press("1")
         await hears(phone, node, "Sales. One for bicycles.")
-    assert [event.what for event in node.of(model.RealtimeTrouble)] == ["listener_unreachable"]
+    assert [event.what for event in node.of(model.RealtimeTrouble)] == ["endpoint_failed", "listener_unreachable"]
     await node.nothing_left()
