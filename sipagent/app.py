@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ class ControlProcess:
         self._flite = flite
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
-        self.operator = Operator(self._hub, self.live, lambda: self._settings)
+        self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
@@ -109,17 +109,43 @@ class ControlProcess:
             if self.records:
                 self.records.recorder.on_safe = self._hub.safe
                 await stack.enter_async_context(self.records.running(lambda: self._hub.linked))
+                await stack.enter_async_context(self._calling_back(self.records))
             await self._serve(prompts, listening)
+
+    @contextlib.asynccontextmanager
+    async def _calling_back(self, records: Records) -> AsyncIterator[None]:
+        """What was promised to callers is kept for the length of the block."""
+        from sipagent.control.callbacks import CallbackDialler  # noqa: PLC0415 - as the records themselves, see below
+
+        dialler = CallbackDialler(records.callbacks, self.operator, self.live, lambda: self._settings)
+        task = asyncio.create_task(dialler.run(), name="callbacks")
+        task.add_done_callback(_told_if_failed)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _known(self, call_id: str) -> bool:
+        """Has there been a call of this id? Where nobody can say, no: then it is made."""
+        if self.records is None:
+            return False
+        try:
+            return await self.records.store.call(call_id, events=False) is not None
+        except Exception as error:  # noqa: BLE001 - whatever the database's trouble is, calls go on
+            log.warning("idempotency_unknown", error=str(error).partition("\n")[0])
+            return False
 
     async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
         await self._hub.start()
-        from sipagent.control import api_records  # noqa: PLC0415 - as the records themselves, see below
+        from sipagent.control import api_callbacks, api_records  # noqa: PLC0415 - as the records themselves, see below
 
         routers = (
             # In this order: what is live has names of its own under the paths of what is over.
             api_calls.build(self.operator),
             api_recordings.router(self._recorder.shelf, self.operator),
             api_records.router(self.records),
+            api_callbacks.router(self.records, self.operator, self._settings),
         )
         server = _ApiServer(api_config(self.live, self.reload, *routers))
         recording = asyncio.create_task(self._recorder.run(), name="recordings")

@@ -195,6 +195,8 @@ class CallControl:
             agent=parties.agent_name,
             trunk=trunk,
             not_before=not_before,
+            not_after=not_before + settings.outbound.expire_after_s,
+            attempts=settings.outbound.attempts,
             reason=str(arguments["reason"])[:SUMMARY_CHARS],
         )
         return {"status": "the call-back is arranged"}

@@ -254,6 +254,9 @@ class CallbackRequested(_Event, frozen=True, tag="callback_requested"):
     not_before: float
     """Unix seconds."""
     reason: str
+    not_after: float = 0.0
+    """Given up then; 0: a day later."""
+    attempts: int = 3
 
 
 class Supervised(_Event, frozen=True, tag="supervised"):

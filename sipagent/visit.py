@@ -42,6 +42,8 @@ You have called them; they did not call you. When they have said hello, begin wi
 """
 
 
+WHY = """You call because: {reason}
+"""
 HISTORY_CHARS = 6000
 """Of what was said, for a session that must be told: ten minutes of talk."""
 NOTIFIED_S = 2.0
@@ -274,6 +276,8 @@ class Visit:
         we_ask = order is not None and self._story.disposition is None
         control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
         text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")
+        if we_ask and "reason" in self._flow.variables:
+            text += WHY
         conversation = self._conversation = Conversation(
             self._room,
             agent,

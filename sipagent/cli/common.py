@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from sipagent import config, node, secretfiles
-from sipagent.config import Settings
+from sipagent.config import ControlSettings, Settings
 
 app = typer.Typer(
     name="sipagent",
@@ -36,6 +36,19 @@ def settings_of(config_file: Path, *, standin: bool = False) -> Settings:
     secretfiles.ensure(config.run_dir_of(config_file))
     settings = config.load(config_file)
     return node.with_standin(settings) if standin else settings
+
+
+def api_url(control: ControlSettings) -> str:
+    """Where the control process of this configuration answers."""
+    return f"http://{f'[{control.host}]' if ':' in control.host else control.host}:{control.port}"
+
+
+def pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE of the command line."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}: write it as caller=+442079460123", param_hint="--variable")
+    return name.strip(), value.strip()
 
 
 async def until_signal(work: Coroutine[Any, Any, object]) -> None:

@@ -25,6 +25,7 @@ from sipagent.cli.common import (
     ConfigOption,
     JsonOption,
     StandinOption,
+    api_url,
     app,
     run_async,
     settings_of,
@@ -82,8 +83,7 @@ def run_worker(
 @app.command(epilog="SIGHUP to the control process does the same: systemctl reload sipagent")
 def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Put a changed configuration in force without dropping a call; one that is wrong changes nothing."""
-    control = config.load(config_file).control
-    url = f"http://{f'[{control.host}]' if ':' in control.host else control.host}:{control.port}/v1/reload"
+    url = api_url(config.load(config_file).control) + "/v1/reload"
 
     async def ask() -> tuple[int, dict[str, Any]]:
         try:

@@ -12,7 +12,7 @@ import typer
 
 from sipagent import config, worker
 from sipagent.asterisk import shown
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, pair, run_async
 from sipagent.config import LogSettings
 from sipagent.flow import graph
 from sipagent.flow.phrases import RECORDING
@@ -97,7 +97,7 @@ def tool(
     """Try what agents may do, without a call: the functions there are, or what one of them tells the model."""
     settings = config.load(config_file)
     logs.configure(LogSettings(level="error"))
-    variables = settings.variables | dict(_pair(text) for text in variable or [])
+    variables = settings.variables | dict(pair(text) for text in variable or [])
     if function:
         said, worked = run_async(trial.use(settings, function, arguments, variables))
     else:
@@ -105,13 +105,6 @@ def tool(
     print(said)
     if not worked:
         raise typer.Exit(1)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r}: write it as caller=+442079460123", param_hint="--variable")
-    return name.strip(), value.strip()
 
 
 @app.command("flow-graph", epilog="Example: sipagent flow-graph > flow.mmd    (GitHub and many wikis draw Mermaid)")

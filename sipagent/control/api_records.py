@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from sipagent.control.problems import problem
+from sipagent.errors import OrderRefused
 from sipagent.records import database, picture, report
 from sipagent.records.service import Records
 from sipagent.records.store import PAGE_MOST, BadCursor, Filter, as_kept
@@ -36,7 +37,7 @@ class Problem(Exception):
         self.status, self.title, self.detail = status, title, detail
 
 
-class _Route(APIRoute):
+class Route(APIRoute):
     """A route that answers with the problem that was raised in it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -48,6 +49,8 @@ class _Route(APIRoute):
                 return await handler(request)
             except Problem as raised:
                 return problem(raised.status, raised.title, raised.detail)
+            except OrderRefused as refusal:
+                return problem(403, "It is not done", str(refusal))
 
         return answer
 
@@ -162,7 +165,7 @@ WantedQuery = Annotated[Wanted, Query()]
 
 def router(records: Records | None) -> APIRouter:
     """The routes; without records each says that there are none."""
-    routes = APIRouter(tags=["records"], route_class=_Route)
+    routes = APIRouter(tags=["records"], route_class=Route)
 
     def kept() -> Records:
         if records is None:
@@ -177,7 +180,7 @@ def router(records: Records | None) -> APIRouter:
     ) -> CallPage:
         """Calls, those that live included, newest first, page by page."""
         try:
-            page = await _there(kept().store.page(wanted.filter(), limit, cursor))
+            page = await there(kept().store.page(wanted.filter(), limit, cursor))
         except BadCursor as error:
             raise Problem(400, "No such page", str(error)) from None
         return CallPage.model_validate({"calls": page.calls, "next": page.next})
@@ -191,7 +194,7 @@ def router(records: Records | None) -> APIRouter:
         """All calls that fit, newest first, as CSV or as a JSON array with a call a line; few of them are in memory."""
         as_csv = format == "csv" or (not format and "text/csv" in accept)
         # Asked for here: an answer that has begun can only break off.
-        await _there(kept().store.page(wanted.filter(), 1))
+        await there(kept().store.page(wanted.filter(), 1))
         found = kept().store.export(wanted.filter())
         return StreamingResponse(
             _in_chunks(_csv(found) if as_csv else _json(found)),
@@ -224,13 +227,13 @@ def router(records: Records | None) -> APIRouter:
     ) -> Deliveries:
         """What receivers were told, or could not be told; the newest first."""
         webhooks = kept().webhooks
-        found = await _there(webhooks.deliveries(state, as_kept(webhook), limit))
-        return Deliveries.model_validate({"deliveries": found, "by_state": await _there(webhooks.by_state())})
+        found = await there(webhooks.deliveries(state, as_kept(webhook), limit))
+        return Deliveries.model_validate({"deliveries": found, "by_state": await there(webhooks.by_state())})
 
     @routes.post("/v1/webhooks/deliveries/{delivery_id}/resend", status_code=202, response_class=Response)
     async def resend(delivery_id: str) -> Response:
         """Once more, from the first attempt on; also one that was delivered."""
-        if await _there(kept().webhooks.resend(as_kept(delivery_id), time.time())):
+        if await there(kept().webhooks.resend(as_kept(delivery_id), time.time())):
             return Response(status_code=202)
         raise Problem(404, "No such delivery", "none has this id, or its webhook is no longer configured")
 
@@ -238,13 +241,13 @@ def router(records: Records | None) -> APIRouter:
 
 
 async def _one(records: Records, call_id: str, *, events: bool = True) -> dict[str, Any]:
-    found = await _there(records.store.call(call_id, events=events))
+    found = await there(records.store.call(call_id, events=events))
     if found is None:
         raise Problem(404, "No such call", "no record has this id")
     return found
 
 
-async def _there(work: Awaitable[T]) -> T:
+async def there(work: Awaitable[T]) -> T:
     """What the database gives, or a plain word that it is away."""
     try:
         return await work

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sipagent import orders
 from sipagent.config import Settings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.dialling import DialGuard
 from sipagent.errors import NoSuchCall, OrderRefused
 
 ORDER_TIMEOUT_S = 5.0
@@ -18,7 +20,7 @@ RING_TIMEOUT_S = 90.0
 """A supervisor's phone rings for [call] dial_within_s at most; a little more than usual settings have."""
 
 REMEMBERED = 10_000
-"""Idempotency keys; a day of calls of a busy node."""
+"""Keys whose calls have begun lately; older ones are in the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,17 @@ class Wanted:
 class Operator:
     """Every order of the API, of call-backs and of probes goes through here."""
 
-    def __init__(self, hub: Hub, live: Live, settings: Callable[[], Settings]) -> None:
-        """`settings` gives the configuration in force."""
+    def __init__(
+        self,
+        hub: Hub,
+        live: Live,
+        settings: Callable[[], Settings],
+        known: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`settings` gives the configuration in force; `known` says whether the records have a call of this id."""
         self._hub, self._live, self._settings = hub, live, settings
-        self._seen: dict[str, asyncio.Future[str]] = {}
+        self._known = known or _unheard_of
+        self._begun: dict[str, asyncio.Future[str]] = {}
 
     async def order(self, order: orders.OfCall) -> None:
         """One order about a live call, carried out at once.
@@ -60,18 +69,28 @@ class Operator:
         await self._hub.ask(self._worker(call_id), order, RING_TIMEOUT_S)
 
     async def dial_once(self, wanted: Wanted, key: str) -> str:
-        """The same; a key that has been seen within `REMEMBERED` calls gives the id of its first call."""
+        """The same; a key that was seen before gives the id of its call, also after a restart.
+
+        The id is made of the key, so the records know whether there has been such a call.
+        """
         if not key:
             return await self.dial(wanted)
-        if key not in self._seen:
-            self._seen[key] = asyncio.ensure_future(self.dial(wanted))
-            while len(self._seen) > REMEMBERED:
-                self._seen.pop(next(iter(self._seen)))
+        call_id = "out-" + hashlib.sha256(key.encode()).hexdigest()[:32]
+        if call_id not in self._begun:
+            # In one step, so that two requests that come together find one call.
+            self._begun[call_id] = asyncio.ensure_future(self._dial_unless_known(replace(wanted, call_id=call_id)))
+            while len(self._begun) > REMEMBERED:
+                self._begun.pop(next(iter(self._begun)))
         try:
-            return await asyncio.shield(self._seen[key])
+            return await asyncio.shield(self._begun[call_id])
         except OrderRefused:
-            self._seen.pop(key, None)  # nothing was dialled: it may be tried again
+            self._begun.pop(call_id, None)  # the records know whether it was a call; if not, it may be tried again
             raise
+
+    async def _dial_unless_known(self, wanted: Wanted) -> str:
+        if wanted.call_id in self._live.calls or await self._known(wanted.call_id):
+            return wanted.call_id
+        return await self.dial(wanted)
 
     async def dial(self, wanted: Wanted) -> str:
         """Call somebody; the call's id as soon as it has begun. What becomes of it is told by its events.
@@ -87,28 +106,39 @@ class Operator:
         await self._hub.ask(least.number, order, ORDER_TIMEOUT_S)
         return order.call_id
 
-    def _order(self, wanted: Wanted) -> orders.Originate:
+    def checked(self, to: str, agent: str, trunks: tuple[str, ...] = (), caller_id: str = "") -> str:
+        """The number in E.164 where the trunk tells how to read it.
+
+        Raises:
+            OrderRefused: no such agent, no trunk that may be used, a caller id that is not ours.
+        """
         settings = self._settings()
-        outbound = settings.outbound
-        trunks = wanted.trunks or outbound.trunks
-        if not trunks:
+        allowed = settings.outbound.trunks
+        if not allowed:
             raise OrderRefused("nobody may be called: [outbound] trunks is empty")
-        if foreign := [trunk for trunk in trunks if trunk not in outbound.trunks]:
-            raise OrderRefused(f"trunk {foreign[0]!r} is not in [outbound] trunks: {', '.join(outbound.trunks)}")
-        if wanted.agent not in settings.agents:
-            raise OrderRefused(f"there is no agent {wanted.agent!r}; there is {', '.join(sorted(settings.agents))}")
-        first = settings.trunks.get(trunks[0])
-        for trunk in (settings.trunks[name] for name in trunks if name in settings.trunks):
-            if wanted.caller_id and wanted.caller_id not in trunk.caller_id.allow:
-                raise OrderRefused(f"caller id {wanted.caller_id!r} is not in caller_id.allow of every trunk asked for")
+        if foreign := [trunk for trunk in trunks if trunk not in allowed]:
+            raise OrderRefused(f"trunk {foreign[0]!r} is not in [outbound] trunks: {', '.join(allowed)}")
+        if agent not in settings.agents:
+            raise OrderRefused(f"there is no agent {agent!r}; there is {', '.join(sorted(settings.agents))}")
+        used = [settings.trunks[name] for name in trunks or allowed if name in settings.trunks]
+        if caller_id and any(caller_id not in trunk.caller_id.allow for trunk in used):
+            raise OrderRefused(f"caller id {caller_id!r} is not in caller_id.allow of every trunk asked for")
+        number = str(used[0].e164(to)) if used else to
+        if why := DialGuard(settings.dial_policy).forbidden(number):
+            raise OrderRefused(f"refused by the dial policy: {why}")
+        return number
+
+    def _order(self, wanted: Wanted) -> orders.Originate:
+        outbound = self._settings().outbound
+        number = self.checked(wanted.to, wanted.agent, wanted.trunks, wanted.caller_id)
         machine = wanted.machine or outbound.machine
         message = outbound.message if wanted.message is None else wanted.message
         if machine == "message" and not message:
             raise OrderRefused("message: what should be left on a machine?")
         return orders.Originate(
             call_id=wanted.call_id or f"out-{uuid.uuid4().hex}",
-            to=str(first.e164(wanted.to)) if first else wanted.to,
-            trunks=trunks,
+            to=number,
+            trunks=wanted.trunks or outbound.trunks,
             agent=wanted.agent,
             shown=wanted.caller_id,
             ring_s=wanted.ring_s or outbound.ring_s,
@@ -123,3 +153,7 @@ class Operator:
         if call is None:
             raise NoSuchCall("no live call has this id")
         return call.worker
+
+
+async def _unheard_of(_call_id: str) -> bool:
+    return False

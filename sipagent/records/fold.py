@@ -229,7 +229,8 @@ def callback_of(event: model.CallbackRequested) -> Callback:
         reason=event.reason,
         call_id=event.call_id,
         not_before=event.not_before,
-        not_after=event.not_before + CALLBACK_WITHIN_S,
+        not_after=event.not_after or event.not_before + CALLBACK_WITHIN_S,
+        max_attempts=event.attempts,
         next_at=event.not_before,
         created_at=event.at,
     )

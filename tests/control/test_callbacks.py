@@ -1,0 +1,154 @@
+"""Promised calls are made when their time has come, and again when nobody answered."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipagent import model, orders
+from sipagent.config import Settings
+from sipagent.control.callbacks import CallbackDialler
+from sipagent.control.hub import Hub
+from sipagent.control.live import Live
+from sipagent.control.operator import Operator
+from sipagent.model import CallOutcome, Disposition, Reason
+from sipagent.records import database
+from sipagent.records.callbacks import Callbacks
+from sipagent.records.store import Store
+from sipagent.records.tables import Callback
+
+MONDAY_10 = dt.datetime(2026, 11, 30, 10, 0, tzinfo=dt.UTC)
+
+
+class Node:
+    """A dialler whose worker takes orders and does nothing but remember them."""
+
+    def __init__(self, folder: Path, **outbound: Any) -> None:
+        self.settings = Settings(
+            agents={"reception": {"instructions": "x"}},
+            numbers={"100": "reception"},
+            hours={"office": {"timezone": "Europe/London", "week": {"mon-fri": "09:00-17:30"}}},
+            dial_policy={"allow": ["+44*"]},
+            trunks={"vonage": {"preset": "generic-ip", "hosts": ["192.0.2.1"]}},
+            outbound={"trunks": ["vonage"], **outbound},
+        )  # fmt: skip
+        self.store = Store(database.engine_for(f"sqlite+aiosqlite:///{folder / 'r.db'}"))
+        self.callbacks = Callbacks(self.store)
+        self.live, self.dialled = Live(1), []
+        hub = Hub(folder / "c.sock", self.live)
+
+        def obey(order: orders.Order) -> None:
+            assert isinstance(order, orders.Originate)
+            self.dialled.append(order)
+            hub.take(orders.Answer(order.id))
+
+        hub.attach(1, obey)
+        self.live.worker_state(
+            1,
+            orders.WorkerState(
+                asterisk_connected=True, asterisk_version="22", accepting=True, calls=0, events_dropped=0
+            ),
+        )
+        self.dialler = CallbackDialler(
+            self.callbacks, Operator(hub, self.live, lambda: self.settings), self.live, lambda: self.settings
+        )
+
+    async def promise(self, number: str = "+442079460123", **changes: Any) -> Callback:
+        at = MONDAY_10.timestamp()
+        return await self.callbacks.add(
+            **{"number": number, "agent": "reception", "trunk": "vonage", "not_before": at, "not_after": at + 7200,
+               "now": at, "reason": "the bicycle", "max_attempts": 2} | changes
+        )  # fmt: skip
+
+    def ends(self, disposition: Disposition, *, answered: bool) -> None:
+        """The call that was begun last is over."""
+        call_id = self.dialled[-1].call_id
+        started = model.CallStarted(
+            call_id=call_id, at=0, caller="", called="", endpoint="vonage", codec="alaw", worker=1
+        )
+        reason = Reason.CALLER_HANGUP if answered else Reason.NOT_REACHED
+        ended = model.CallEnded(
+            call_id=call_id, at=9, outcome=CallOutcome(reason), duration_s=9, answered=answered, turns=1,
+            counters={}, disposition=disposition,
+        )  # fmt: skip
+        self.live.take(started)
+        self.live.take(ended)
+
+    async def state(self, row: Callback) -> str:
+        await self.dialler.settle_waiting()
+        found = await self.callbacks.get(row.id)
+        assert found
+        return found.state
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> Any:
+    made: list[Node] = []
+
+    async def make(**outbound: Any) -> Node:
+        node = Node(tmp_path, **outbound)
+        await database.migrate(node.store.engine)
+        made.append(node)
+        return node
+
+    yield make
+    for one in made:
+        await one.store.aclose()
+
+
+async def test_a_promise_is_kept_when_its_time_has_come(node: Any) -> None:
+    one = await node()
+    row = await one.promise()
+    await one.dialler.look(MONDAY_10 - dt.timedelta(minutes=1))
+    assert one.dialled == []
+    await one.dialler.look(MONDAY_10)
+    (order,) = one.dialled
+    assert (order.to, order.agent, order.trunks, order.variables) == (
+        "+442079460123", "reception", ("vonage",), {"reason": "the bicycle"},
+    )  # fmt: skip
+    await one.dialler.look(MONDAY_10)
+    assert len(one.dialled) == 1  # it is being dialled
+    one.ends(Disposition.HUMAN, answered=True)
+    assert await one.state(row) == "done"
+
+
+@pytest.mark.parametrize("disposition", [Disposition.BUSY, Disposition.NO_ANSWER, Disposition.MACHINE])
+async def test_who_is_not_reached_is_tried_again_and_then_not_any_more(node: Any, disposition: Disposition) -> None:
+    one = await node(retry_after_s=600)
+    row = await one.promise(not_after=MONDAY_10.timestamp() + 10**9)
+    for attempt, state in ((1, "waiting"), (2, "failed")):
+        await one.dialler.look(MONDAY_10 + dt.timedelta(days=attempt))
+        assert len(one.dialled) == attempt
+        one.ends(disposition, answered=disposition is Disposition.MACHINE)
+        assert await one.state(row) == state
+    assert len({order.call_id for order in one.dialled}) == 2
+
+
+async def test_a_message_on_a_machine_is_a_promise_kept(node: Any) -> None:
+    one = await node(machine="message", message="We called.")
+    row = await one.promise()
+    await one.dialler.look(MONDAY_10)
+    one.ends(Disposition.MACHINE, answered=True)
+    assert await one.state(row) == "done"
+
+
+async def test_nobody_is_called_at_night(node: Any) -> None:
+    one = await node(hours="office")
+    await one.promise(not_after=MONDAY_10.timestamp() + 2 * 86400)
+    await one.dialler.look(MONDAY_10.replace(hour=20))
+    assert one.dialled == []
+    await one.dialler.look(MONDAY_10 + dt.timedelta(days=1))
+    assert len(one.dialled) == 1
+
+
+async def test_a_number_that_may_not_be_called_any_more_is_not(node: Any) -> None:
+    one = await node()
+    row = await one.promise("+33142345678")
+    await one.dialler.look(MONDAY_10)
+    assert one.dialled == []
+    assert await one.state(row) == "waiting"
+    found = await one.callbacks.get(row.id)
+    assert "dial_policy.allow" in found.last_disposition
