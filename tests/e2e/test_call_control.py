@@ -77,7 +77,8 @@ async def test_digits_reach_the_tool_and_nobody_else(
     }  # fmt: skip
     node = await company(
         standin=standin,
-        **agent(digits=["card"], tools=["pay"]),
+        **agent(digits=["card"], tools=["pay"], record=True),
+        recording={"announcement": ""},
         digits={"card": {"description": "the card number", "min_digits": 13, "max_digits": 19, "luhn": True}},
         tools={"pay": pay},
         log={"show_transcripts": True, "show_numbers": True},
@@ -104,6 +105,8 @@ async def test_digits_reach_the_tool_and_nobody_else(
     collected = [(event.purpose, event.digits, event.result) for event in node.of(model.DigitsCollected)]
     assert [(purpose, digits) for purpose, digits, _ in collected] == [("card", 16), ("card", 16)]
     assert collected[1][2] == "ok"
+    paused = [event.by for event in node.of(model.RecordingPaused)]
+    assert paused == [event.by for event in node.of(model.RecordingResumed)] == ["collect_digits"] * 2
     told = str([event for _, event in session.record.received])
     seen = capsys.readouterr().out
     for place in (told, seen, str(node.events)):
