@@ -25,6 +25,7 @@ from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
 from sipagent.control.recordings.recorder import Recorder
+from sipagent.control.rescue import Rescue
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
@@ -94,6 +95,7 @@ class ControlProcess:
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
+        self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
@@ -156,6 +158,7 @@ class ControlProcess:
         try:
             await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await self._rescue.aclose()
             workers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await workers

@@ -12,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import time
 from contextlib import AsyncExitStack
 
+import msgspec
 import structlog
 
+from sipagent import carried as carried_by
 from sipagent import model
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import ChannelEvents
-from sipagent.ari.objects import ChannelHandle
+from sipagent.ari.client import BRIDGE_SUFFIX, ChannelEvents
+from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, mixing_bridge
 from sipagent.audio import Law
 from sipagent.caller import Caller, Gone
+from sipagent.carried import Carried
 from sipagent.config.destinations import Destination
 from sipagent.errors import AriError, DialingRefused, OrderRefused
 from sipagent.house import House
@@ -43,6 +47,7 @@ QUALITY_EVERY_S = 10.0
 """Asterisk renews its losses every 5 s, with RTCP; after the caller's BYE its figures cannot be had any more."""
 GONE_GRACE_S = 0.5
 """Asterisk's word that a caller left comes within milliseconds of the refusal it explains."""
+CARRY_EVERY_S = 0.2
 LOOP_CAUSE = 25
 """Q.850: exchange routing error."""
 APOLOGY_EXTENSION = ("sipagent", "apology")
@@ -65,13 +70,22 @@ class Call:
         *,
         caller: Caller | None = None,
         order: Originate | None = None,
+        carried: Carried | None = None,
     ) -> None:
-        """A call in has its `caller`; a call out the `order` for it, and a caller when somebody has answered."""
+        """A call in has its `caller`; a call out the `order` for it, and a caller when somebody has answered.
+
+        One that another worker had has what it `carried`.
+        """
         self.id, self.invite, self.law = call_id, invite, Law.ULAW
         self._house, self._caller, self._order = house, caller, order
         self._loop = asyncio.get_running_loop()
         show = house.settings.log.show_transcripts
-        self._story = Story(call_id, self._loop.time(), house.emit, show=show)
+        self._carried = carried
+        self._back: str | None = None
+        now, age_s = self._loop.time(), max(time.time() - carried.started_at, 0.0) if carried else 0.0
+        self._story = Story(call_id, now - age_s, house.emit, show=show, history=carried.history if carried else "")
+        if carried and carried.answered:
+            self._story.answered_s, self._story.disposition = now, carried.disposition
         self._emit = self._story.tell
         self.recording = Recording(call_id, self._emit, house.record)
         """Goes from room to room with the caller."""
@@ -98,6 +112,16 @@ class Call:
         return call
 
     @classmethod
+    def adopted(
+        cls, carried: Carried, channel: ChannelHandle, happenings: ChannelEvents, house: House, back: str | None
+    ) -> Call:
+        """Its worker has died, and it goes on with us. `back`: it has just come back from elsewhere, with this word."""
+        invite = Invite(endpoint=carried.endpoint, called=carried.called, caller=carried.caller)
+        call = cls(carried.call_id, invite, house, caller=Caller(channel, happenings), carried=carried)
+        call.law, call._back = Law(carried.law), back
+        return call
+
+    @classmethod
     def outgoing(cls, order: Originate, house: House) -> Call:
         """We call somebody."""
         invite = Invite(endpoint=order.trunks[0] if order.trunks else "", called=order.to, caller=order.shown)
@@ -107,15 +131,10 @@ class Call:
 
     async def run(self) -> CallOutcome:
         """Serve the caller; returns how it ended, when nothing of the call is left."""
-        self._emit(
-            model.CallStarted,
-            caller=self.invite.caller,
-            called=self.invite.called,
-            endpoint=self.invite.endpoint,
-            codec=self.law,
-            worker=self._house.worker,
-            direction=Direction.OUT if self._order else Direction.IN,
-        )
+        if self._carried is not None:
+            self._emit(model.CallAdopted, worker=self._house.worker, step=self._carried.step)
+        else:
+            self._tell_start()
         outcome = CallOutcome(Reason.INTERNAL_ERROR)
         try:
             async with AsyncExitStack() as undo:
@@ -133,6 +152,17 @@ class Call:
                 self._caller.let_go()
         return outcome
 
+    def _tell_start(self) -> None:
+        self._emit(
+            model.CallStarted,
+            caller=self.invite.caller,
+            called=self.invite.called,
+            endpoint=self.invite.endpoint,
+            codec=self.law,
+            worker=self._house.worker,
+            direction=Direction.OUT if self._order else Direction.IN,
+        )
+
     async def _live(self, undo: AsyncExitStack) -> CallOutcome:
         """The edge of a call: whatever happens inside becomes one outcome."""
         outcome: CallOutcome | None = None
@@ -141,10 +171,11 @@ class Call:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self._watch_orders())
-                go, visitor = await (self._reach(self._order, undo) if self._order else self._route())
+                go, visitor = await self._begin(undo)
                 self._visit = visit = Visit(visitor, self._house, self._story, self.recording, group, undo)
                 undo.push_async_callback(visit.leave_room)
-                await visit.serve(go)
+                group.create_task(self._carry(visit, visitor))
+                await visit.serve(go, self._back)
         except BaseExceptionGroup as errors:
             outcome, failure = _verdict(errors)
         if outcome and failure and not isinstance(failure, AriError):
@@ -173,6 +204,90 @@ class Call:
                 await caller.channel.continue_in(*APOLOGY_EXTENSION)
                 self._handed_back = True
         return CallOutcome(reason, str(failure) or type(failure).__name__)
+
+    async def _begin(self, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
+        """Where it goes, and who is there."""
+        if self._carried is not None:
+            return await self._take_over(self._carried)
+        return await (self._reach(self._order, undo) if self._order else self._route())
+
+    async def _take_over(self, carried: Carried) -> tuple[Destination, Visitor]:
+        """What the dead worker had made goes, and the caller stays; two who talk with each other are left to it."""
+        caller, ari = self._watch(self._caller), self._house.ari
+        # Before anything else, so that nobody takes it from us.
+        ours = msgspec.structs.replace(carried, app=ari.app)
+        await caller.channel.set_variable(carried_by.VARIABLE, ours.text())
+        with contextlib.suppress(AriError):
+            await ari.request("DELETE", f"channels/{caller.channel.id}/moh")  # played to them meanwhile
+        if carried.leg:
+            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), moved=carried.app != ari.app)
+        await ChannelHandle(ari, f"{self.id}-media").hang_up(16)
+        await self._drop_bridge()
+        self.recording.wanted = carried.record
+        visitor = Visitor(
+            self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
+        )
+        return Destination(carried.step), visitor
+
+    async def _stay_with_them(self, caller: ChannelHandle, leg: ChannelHandle, *, moved: bool) -> None:
+        """Somebody has taken the call: it is over when one of the two hangs up.
+
+        A channel that is moved to another application leaves its bridge: then they get a new one, within milliseconds.
+        """
+        ari = self._house.ari
+        async with AsyncExitStack() as undo:
+            happenings = undo.enter_context(ari.listen(leg.id))
+            undo.push_async_callback(leg.hang_up, 16)
+            if moved:
+                await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
+                await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
+                await self._drop_bridge()
+                bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
+                await _until_here(happenings)
+                await bridge.add(caller, leg)
+            await Caller(leg, happenings).until_gone()
+        raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
+
+    async def _drop_bridge(self) -> None:
+        with contextlib.suppress(AriError):
+            await self._house.ari.request("DELETE", f"bridges/{self.id}{BRIDGE_SUFFIX}")
+
+    async def _carry(self, visit: Visit, visitor: Visitor) -> None:
+        """What another worker must know rides on the channel, at most `CARRY_EVERY_S` old."""
+        while True:
+            await self._story.changed.wait()
+            self._story.changed.clear()
+            try:
+                await visitor.caller.channel.set_variable(carried_by.VARIABLE, self._state(visit, visitor).text())
+            except AriError:
+                return  # they have gone
+            await asyncio.sleep(CARRY_EVERY_S)
+
+    def _state(self, visit: Visit, visitor: Visitor) -> Carried:
+        endpoint, conversation_id = self._story.conversation
+        step, language = visit.at
+        age_s = self._loop.time() - self._story.started_s
+        return Carried(
+            app=self._house.ari.app,
+            call_id=self.id,
+            endpoint=self.invite.endpoint,
+            called=self.invite.called,
+            caller=self.invite.caller,
+            number=visitor.number,
+            law=self.law,
+            started_at=time.time() - age_s,
+            direction=Direction.OUT if self._order else Direction.IN,
+            answered=self._story.answered_s is not None,
+            step=step,
+            language=language,
+            variables=visit.variables,
+            conversation_id=conversation_id,
+            realtime_endpoint=endpoint,
+            history=self._story.ledger.transcript(carried_by.HISTORY_CHARS),
+            leg=visit.leg,
+            record=self.recording.wanted,
+            disposition=self._story.disposition,
+        )
 
     async def _route(self) -> tuple[Destination, Visitor]:
         """Somebody calls: where do they go?"""
@@ -301,3 +416,11 @@ def _verdict(errors: BaseExceptionGroup) -> tuple[CallOutcome | None, BaseExcept
         else:
             failure = failure or error
     return outcome, failure
+
+
+async def _until_here(happenings: ChannelEvents) -> None:
+    """A channel that was moved to us is in our application, or gone, which its next reader will see."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STASIS_START_TIMEOUT_S):
+            while not isinstance(await happenings.next(), ari_events.StasisStart):
+                pass

@@ -70,12 +70,14 @@ class Conversation:
         secrets: Mapping[str, str] | None = None,
         they_begin_s: float = 0.0,
         history: Callable[[], str] = str,
+        resumes: tuple[str, str] | None = None,
     ) -> None:
         """`tools` as they go to the model; `builtin` and the agent's own are run for it.
 
         `variables` of the call; `secrets` are those that may be added later, and that the model must not see.
         `they_begin_s`: the greeting waits so long for them to say hello; when they do, the model answers that.
-        `history`: what has been said in this call, for a session that must be told.
+        `history`: what has been said in this call, for a session that must be told. `resumes`: endpoint and id of
+        the conversation that another worker had with this caller.
         """
         self._room, self._agent, self._emit = room, agent, emit
         self._settings = policy.settings
@@ -111,7 +113,9 @@ class Conversation:
                 vad_prefix_ms=realtime.vad.prefix_padding_ms,
                 tools=self._tools,
             ),
+            resumes or ("", ""),
         )
+        self._resumes = resumes is not None
         self._connecting: asyncio.Task[None] | None = None
         self._losses: deque[float] = deque(maxlen=MAX_LOSSES)
         self._ends_s: float | None = None
@@ -125,10 +129,16 @@ class Conversation:
         """Connect the model, beside whatever else there is to do; the caller's first words wait on the line."""
         self._room.interruptible_by(self._agent.barge_in)
         self._room.media.to_model = self.line.take
-        connecting = self._connecting = asyncio.create_task(self.line.open(), name="realtime-connect")
+        connecting = self._connecting = asyncio.create_task(self._open(), name="realtime-connect")
         # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
         connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
         return connecting
+
+    async def _open(self) -> None:
+        if self._resumes:
+            self._primed = await self.line.reopen(self._history()) == PRIMED
+        else:
+            await self.line.open()
 
     async def ready(self) -> None:
         """Return when the agent can speak. RealtimeError when it never will."""
@@ -147,7 +157,10 @@ class Conversation:
         except RealtimeError as error:
             return await self._give_up(Reason.REALTIME_UNREACHABLE, error)
         self._ends_s = self._loop.time() + self._agent.max_duration_s
-        greet = True
+        greet = not self._resumes
+        if self._resumes:
+            talk.owes = True  # the caller has been waiting
+            talk.recovered(primed=self._primed)
         while True:
             result = await _first(self._converse(greet=greet), self._until_lost(), self._until_left())
             if not isinstance(result, Lost):

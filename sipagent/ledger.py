@@ -36,8 +36,10 @@ class Entry:
 class Ledger:
     """Take every event of a call; ask for what there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: str = "") -> None:
+        """`before`: what was said while another worker had the call."""
         self.dropped = 0
+        self._before = [line for line in before.split("\n") if line]
         self._entries: dict[str, Entry] = {}
         self._count = 0
 
@@ -65,7 +67,7 @@ class Ledger:
 
     def transcript(self, max_chars: int) -> str:
         """What both sides said, a line each; of a long talk the end, from the beginning of a line."""
-        lines = [f"{entry.who.capitalize()}: {entry.text}" for entry in self._entries.values()
+        lines = self._before + [f"{entry.who.capitalize()}: {entry.text}" for entry in self._entries.values()
                  if entry.who in {"caller", "agent"} and entry.text]  # fmt: skip
         kept: list[str] = []
         room = max_chars

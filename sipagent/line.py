@@ -42,13 +42,18 @@ Go on from there."""
 class Line:
     """One conversation's. `open`, perhaps `reopen`, `aclose`."""
 
-    def __init__(self, talk: Talk, policy: Policy, emit: Emit, config: xai.SessionConfig) -> None:
-        """`config` of the session; each endpoint may have a model of its own."""
+    def __init__(
+        self, talk: Talk, policy: Policy, emit: Emit, config: xai.SessionConfig, known: tuple[str, str] = ("", "")
+    ) -> None:
+        """`config` of the session; each endpoint may have a model of its own.
+
+        `known`: endpoint and id of a conversation that another worker had; it is taken up by `reopen`.
+        """
         self._talk, self._policy, self._emit, self._config = talk, policy, emit, config
         self._loop = asyncio.get_running_loop()
         self._client: xai_client.RealtimeClient | None = None
-        self._endpoint = ""
-        self._conversation_id = self._model = ""
+        self._endpoint, self._conversation_id = known
+        self._model = ""
         self._opened_s: float | None = None
         self._kept: deque[bytes] = deque(maxlen=KEPT_MS // PTIME_MS)
         self._sink: Callable[[bytes], object] = self._keep

@@ -172,6 +172,14 @@ class CallStarted(_Event, frozen=True, tag="call_started"):
     direction: Direction = Direction.IN
 
 
+class CallAdopted(_Event, frozen=True, tag="call_adopted"):
+    """Another worker, or the same one started anew, has taken the call over: its worker had died."""
+
+    worker: int
+    step: str
+    """Where it goes on."""
+
+
 class CallRouted(_Event, frozen=True, tag="call_routed"):
     """A route took the call; both are empty when none did."""
 
@@ -180,7 +188,10 @@ class CallRouted(_Event, frozen=True, tag="call_routed"):
 
 
 class StepEntered(_Event, frozen=True, tag="step_entered"):
-    """The caller has come to a step of the flow: `menu:main`, `agent:reception`, `queue:sales`."""
+    """The caller has come to a step of the flow: `menu:main`, `agent:reception`, `queue:sales`.
+
+    `transferred:NAME` when somebody has taken the call.
+    """
 
     step: str
 
@@ -479,6 +490,7 @@ class CallEnded(_Event, frozen=True, tag="call_ended"):
 
 CallEvent = (
     CallStarted
+    | CallAdopted
     | CallRouted
     | StepEntered
     | LegDialled

@@ -109,6 +109,12 @@ class Originate(_Order, frozen=True, tag="originate"):
     """`to` stands in the configuration (a probe's number); others must be in dial_policy.allow."""
 
 
+class Adopt(_Order, frozen=True, tag="adopt"):
+    """A worker has died: take over the calls that it had."""
+
+    worker: int
+
+
 class Tell(_Order, frozen=True, tag="tell"):
     """Whisper to the agent of a live call: it acts on it, the caller does not hear it."""
 
@@ -146,5 +152,5 @@ class Acknowledged(msgspec.Struct, frozen=True, tag_field="type", tag="acknowled
 OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
 """About a live call, and done at once."""
 Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer
-Order = HangUp | Reload | Originate | Tell | Supervise | Dismiss | PauseRecording | ResumeRecording
+Order = HangUp | Reload | Originate | Adopt | Tell | Supervise | Dismiss | PauseRecording | ResumeRecording
 Downward = Order | Acknowledged

@@ -5,6 +5,7 @@ How long it was, how well heard, what was counted in all its rooms and conversat
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -22,19 +23,31 @@ from sipagent.model import CallOutcome
 from sipagent.room import Room
 from sipagent.rtp import quality
 
+_CARRIED = (model.StepEntered, model.SessionOpened, model.Transcript, model.CallAnswered, model.Classified)
+
 
 class Story:
     """Kept from StasisStart on; times are the loop's seconds."""
 
     def __init__(
-        self, call_id: str, started_s: float, listener: Callable[[model.CallEvent], None], *, show: bool
+        self,
+        call_id: str,
+        started_s: float,
+        listener: Callable[[model.CallEvent], None],
+        *,
+        show: bool,
+        history: str = "",
     ) -> None:
         """`listener` hears every event; `show`: what was given to tools and said by them stands in events."""
-        self.ledger = Ledger()
+        self.ledger = Ledger(history)
+        self.conversation = ("", "")
+        """Of the model's last session: the endpoint's name and the conversation's id."""
+        self.changed = asyncio.Event()
+        """Something happened that another worker would have to know."""
         self.answered_s: float | None = None
         self.disposition: model.Disposition | None = None
         self._call_id, self._listener, self._show = call_id, listener, show
-        self._started_s = started_s
+        self.started_s = started_s
         self._turns = 0
         self._counters: Counter[str] = Counter()
         self._quality: dict[str, model.LegQuality] = {}
@@ -50,13 +63,17 @@ class Story:
                 event = msgspec.structs.replace(event, result="")
             case model.Classified():
                 self.disposition = event.disposition
+            case model.SessionOpened():
+                self.conversation = (event.endpoint, event.conversation_id)
+        if isinstance(event, _CARRIED):
+            self.changed.set()
         self._listener(event)
 
     def answered(self, now_s: float) -> None:
         """The call is answered, by us or by whoever has the caller; again is no news."""
         if self.answered_s is None:
             self.answered_s = now_s
-            self.tell(model.CallAnswered, setup_ms=round((now_s - self._started_s) * 1000, 1))
+            self.tell(model.CallAnswered, setup_ms=round((now_s - self.started_s) * 1000, 1))
 
     async def look_at_quality(self, channel: ChannelHandle) -> None:
         """The caller's leg so far; a switch that cannot say is no reason to end a call."""
@@ -85,7 +102,7 @@ class Story:
         """The fields of `CallEnded`."""
         return {
             "outcome": outcome,
-            "duration_s": round(now_s - self._started_s, 3),
+            "duration_s": round(now_s - self.started_s, 3),
             "answered": self.answered_s is not None,
             "turns": self._turns,
             "counters": dict(self._counters),

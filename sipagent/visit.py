@@ -18,6 +18,7 @@ from sipagent import away, model
 from sipagent.audio import PTIME_MS, Law
 from sipagent.callcontrol import CallControl
 from sipagent.caller import Caller
+from sipagent.carried import LEG_VARIABLE, Carried
 from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
 from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeError
@@ -76,6 +77,8 @@ class Visitor:
     """What is known of the call."""
     order: Originate | None = None
     """Of a call out."""
+    carried: Carried | None = None
+    """Of a call that another worker had."""
 
 
 class Visit:
@@ -97,7 +100,13 @@ class Visit:
         self._emit, self._recording = story.tell, recording
         self._loop = asyncio.get_running_loop()
         self._flow = Flow(house.policy.plan, {})
-        self._flow.variables = visitor.variables
+        self._flow.variables = self.variables = visitor.variables
+        self._resumes = None
+        if carried := visitor.carried:
+            self._flow.language = carried.language or self._flow.language
+            self._resumes = (carried.realtime_endpoint, carried.conversation_id)
+        self.leg = ""
+        """The channel of whoever has taken the call."""
         self._woken = asyncio.Event()
         self._held = False
         """They have put us on hold: no time runs out for them."""
@@ -119,10 +128,21 @@ class Visit:
         """Where they are with us; None while they are elsewhere."""
         return self._room
 
-    async def serve(self, go: Destination) -> None:
-        """Do what the flow says until it says End."""
+    @property
+    def at(self) -> tuple[str, str]:
+        """The step they are at, and the language they are spoken to in."""
+        return str(self._flow.at or ""), self._flow.language
+
+    async def serve(self, go: Destination, back: str | None = None) -> None:
+        """Do what the flow says until it says End.
+
+        `back`: Asterisk's word for how it was where another worker had sent them.
+        """
         flow = self._flow
-        flow.begin(go, self._loop.time())
+        if back is None:
+            flow.begin(go, self._loop.time())
+        else:
+            flow.come_back(go, back, self._loop.time())
         while True:
             self._woken.clear()
             while (action := flow.poll()) is not None:
@@ -288,8 +308,10 @@ class Visit:
             variables=self._flow.variables,
             secrets=self._secrets,
             history=lambda: self._story.ledger.transcript(HISTORY_CHARS),
+            resumes=self._resumes,
             they_begin_s=settings.outbound.greet_after_s if we_ask else 0.0,
         )
+        self._resumes = None
         control.serve(
             Parties(
                 call_id=self._call_id,
@@ -331,6 +353,10 @@ class Visit:
                 conversation, self._conversation = self._conversation, None
                 control, self._control = self._control, None
                 await self._room.join(result.leg.channel)
+                self.leg = result.leg.channel.id
+                self._emit(model.StepEntered, step=f"transferred:{result.name}")
+                await result.leg.channel.set_variable(LEG_VARIABLE, f"{self._house.ari.app} {self._call_id}")
+                self._story.changed.set()
                 await self._dismiss(conversation, control)
                 await result.leg.until_gone()
                 raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))

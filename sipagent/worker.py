@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
-from sipagent import model, orders, tuning
+from sipagent import carried, model, orders, tuning
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import AriClient
+from sipagent.ari.client import AriClient, ChannelEvents
 from sipagent.ari.objects import ChannelHandle
 from sipagent.call import APOLOGY_EXTENSION, Call
 from sipagent.config import Settings
@@ -42,6 +43,8 @@ from sipagent.tools.toolset import Toolset, fillers
 log = structlog.get_logger()
 
 OPERATOR = "operator"
+LEG_GRACE_S = 3.0
+"""The call of a leg is adopted within milliseconds of it, or it is no more."""
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -157,10 +160,21 @@ class Worker:
                 self._reloading = asyncio.create_task(self._read_anew(order.id), name="reload")
             case orders.Originate():
                 self._listener(Answer(order.id, self._call_out(order)))
+            case orders.Adopt():
+                self._aside(self._adopted(order))
             case orders.Tell() | orders.Supervise() | orders.Dismiss():
-                task = asyncio.create_task(self._in_call(order), name="order")
-                self._asides.add(task)
-                task.add_done_callback(self._asides.discard)
+                self._aside(self._in_call(order))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="order")
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
+    async def _adopted(self, order: orders.Adopt) -> None:
+        try:
+            self._listener(Answer(order.id, detail=await self._adopt(order.worker)))
+        except AriError as error:
+            self._listener(Answer(order.id, str(error)))
 
     def _call_out(self, order: orders.Originate) -> str:
         """Begin a call; why not, where it cannot even begin."""
@@ -228,9 +242,9 @@ class Worker:
         return replace(policy, toolset=toolset)
 
     def _on_call(self, start: ari_events.StasisStart) -> None:
-        # We are on our way out; or a caller comes back from a queue to a worker that has died meanwhile.
+        # We are on our way out; or a caller comes back from a queue to a worker that did not send them there.
         if not self.accepting or start.args[:1] != ["in"]:
-            self._on_orphan(start.channel)
+            self._on_orphan(start.channel, start.args)
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
@@ -261,21 +275,66 @@ class Worker:
                 await asyncio.wait(stuck, timeout=DRAIN_S)
                 log.error("calls_cut", calls=len(stuck))
 
-    def _on_orphan(self, channel: ari_events.Channel) -> None:
-        """A channel of ours without a call: its worker died. It hears the apology, its media leg goes."""
-        self._orphans_seen += 1
-        task = asyncio.create_task(self._release_orphan(channel))
+    async def _adopt(self, dead: int) -> str:
+        """Take over the calls of a worker that has died; how many, in words."""
+        app, adopted = f"{self.house.settings.asterisk.app}-{dead}", 0
+        for channel in await self.ari.channels():
+            if channel.dialplan.app_name != "Stasis" or channel.name.startswith("UnicastRTP/"):
+                continue  # a media channel goes with its call
+            with contextlib.suppress(AriError):  # it may have gone meanwhile
+                known = carried.read(await ChannelHandle(self.ari, channel.id).variable(carried.VARIABLE))
+                if known is not None and known.app == app:
+                    await self.ari.request(
+                        "POST", f"channels/{channel.id}/move", {"app": self.ari.app, "appArgs": "adopted"}
+                    )
+                    adopted += 1
+        return f"{adopted} calls"
+
+    def _on_orphan(self, channel: ari_events.Channel, args: Sequence[str] = ()) -> None:
+        """A channel that no call of ours knows. If it was ours once, its worker died, and its call goes on here."""
+        # From now on, or its bridge would be taken for nobody's.
+        listening = self.ari.listen(channel.id)
+        task = asyncio.create_task(self._take_in(channel, listening.__enter__(), listening, list(args)))
         self._orphans.add(task)
         task.add_done_callback(self._orphans.discard)
 
-    async def _release_orphan(self, channel: ari_events.Channel) -> None:
-        log.warning("orphan_channel", channel=channel.name)
+    async def _take_in(
+        self,
+        channel: ari_events.Channel,
+        happenings: ChannelEvents,
+        listening: contextlib.AbstractContextManager[object],
+        args: list[str],
+    ) -> None:
         handle = ChannelHandle(self.ari, channel.id)
-        with contextlib.suppress(AriError):
+        # What it says itself; Asterisk's word, where it says nothing: it came to us, and just now if there are `args`.
+        came_here = bool(args) or channel.dialplan.app_data.split(",", 1)[0] == self.ari.app
+        with contextlib.ExitStack() as undo, contextlib.suppress(AriError):
+            undo.callback(listening.__exit__, None, None, None)
+            if await handle.variable(carried.LEG_VARIABLE):
+                undo.close()  # its call will listen to it
+                await self._release_leg(handle)
+                return
+            known = carried.read(await handle.variable(carried.VARIABLE))
+            if not (args or (known.app == self.ari.app if known else came_here)):
+                return  # another worker's
+            self._orphans_seen += 1
             if channel.name.startswith("UnicastRTP/"):
                 await handle.hang_up(16)
-            else:
+                return
+            if known is None or not self.accepting:
+                log.warning("orphan_channel", channel=channel.name)
                 await handle.continue_in(*APOLOGY_EXTENSION)
+                return
+            back = args[1] if args[:1] == ["back"] and len(args) > 1 else None
+            log.warning("call_adopted", call_id=known.call_id, step=known.step)
+            undo.pop_all()
+            self._start(Call.adopted(known, handle, happenings, self.house, back), listening)
+
+    async def _release_leg(self, leg: ChannelHandle) -> None:
+        """Somebody who had taken a call: they go on talking, unless nobody comes for that call."""
+        await asyncio.sleep(LEG_GRACE_S)
+        if not self.ari.listens(leg.id) and (await leg.variable(carried.LEG_VARIABLE)).split(" ")[0] == self.ari.app:
+            await leg.hang_up(16)
 
     def _emit(self, event: model.CallEvent) -> None:
         log_event(event)

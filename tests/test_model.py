@@ -21,6 +21,7 @@ def test_every_reason_has_a_meaning(reason: Reason) -> None:
 LEG = model.LegQuality(100, 101, 1, 0.99, 0, 0, 0, 1.5, None, 90.0, 4.3)
 EVENTS: list[orders.Upward] = [
     model.CallStarted(call_id="c", at=1.5, caller="+15551234567", called="100", endpoint="e", codec="alaw", worker=1),
+    model.CallAdopted(call_id="c", at=1.5, worker=2, step="agent:reception"),
     model.CallRouted(call_id="c", at=1.5, route="office", destination="menu:main"),
     model.StepEntered(call_id="c", at=1.5, step="menu:main"),
     model.ToolCalled(call_id="c", at=1.5, name="order_status"),

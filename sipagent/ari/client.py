@@ -162,21 +162,21 @@ class AriClient:
                 self.counts["binary_frames"] += 1
 
     async def _resync(self) -> None:
-        """Tell listeners whose channel died or came back, report channels that nobody owns, drop such bridges."""
+        """Tell listeners whose channel died or came back, report channels of others or of nobody, drop bridges."""
         listeners = list(self._listeners.items())  # not one that comes while Asterisk answers
         channels = {c.id: c for c in await self.channels()}
         for channel_id, listener in listeners:
             if channel_id not in channels:
                 listener.deliver(events.ChannelLost(events.Channel(id=channel_id)))
         for channel in channels.values():
-            owner = channel.dialplan.app_data.split(",", 1)[0]
-            if channel.dialplan.app_name == "Stasis" and owner == self.app:
-                if (owned := self._listeners.get(channel.id)) is not None:
-                    # Its StasisStart may have been lost; who has heard it before knows what to make of it.
-                    args = channel.dialplan.app_data.split(",")[1:]
-                    owned.deliver(events.StasisStart(channel, args, self.app))
-                else:
-                    self._on_orphan(channel)
+            if channel.dialplan.app_name != "Stasis":
+                continue
+            owner, *args = channel.dialplan.app_data.split(",")
+            if (owned := self._listeners.get(channel.id)) is None:
+                self._on_orphan(channel)
+            elif owner == self.app:
+                # Its StasisStart may have been lost; who has heard it before knows what to make of it.
+                owned.deliver(events.StasisStart(channel, args, self.app))
         for bridge in await self.request("GET", "bridges"):
             # Made by `mixing_bridge` under our name; its call's channel is the first part of its id.
             if bridge["name"] == self.app and bridge["id"].removesuffix(BRIDGE_SUFFIX) not in self._listeners:
@@ -184,6 +184,10 @@ class AriClient:
                     await self.request("DELETE", f"bridges/{bridge['id']}")
 
     # --- events
+
+    def listens(self, channel_id: str) -> bool:
+        """Somebody here hears this channel's events."""
+        return channel_id in self._listeners
 
     @contextlib.contextmanager
     def listen(self, channel_id: str) -> Iterator[ChannelEvents]:

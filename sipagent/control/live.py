@@ -14,6 +14,8 @@ from sipagent import model, orders
 from sipagent.model import CallOutcome
 
 ENDED_KEPT = 100
+ORPHANED = "orphaned"
+"""A call whose worker has died, until another one takes it over."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class LiveCall:
     agent: str = ""
     """Who spoke or speaks with them."""
     state: str = "ringing"
+    before: str = ""
+    """Its state before its worker died."""
     direction: model.Direction = model.Direction.IN
     disposition: str = ""
     """Who answered a call out, as far as it is known."""
@@ -75,6 +79,8 @@ class Live:
         self.calls: dict[str, LiveCall] = {}
         self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
         self.counts: Counter[str] = Counter()
+        self.on_worker_lost: Callable[[int], None] = self.give_up
+        """Somebody who knows what to do with the calls of a worker that is gone."""
         self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
 
@@ -107,9 +113,16 @@ class Live:
         return reasons
 
     def worker_lost(self, number: int) -> None:
-        """The link of a worker closed: its calls are gone from here."""
+        """The link of a worker closed: its calls wait for somebody who adopts them."""
         self.worker_state(number, None)
-        for call in [c for c in self.calls.values() if c.worker == number]:
+        for call in self.calls.values():
+            if call.worker == number and call.state != ORPHANED:
+                call.state, call.before = ORPHANED, call.state
+        self.on_worker_lost(number)
+
+    def give_up(self, number: int) -> None:
+        """Nobody has adopted what this worker had: those calls are gone."""
+        for call in [c for c in self.calls.values() if c.worker == number and c.state == ORPHANED]:
             self.counts["calls_without_end"] += 1
             call.state = "lost"
             self.ended.append(self.calls.pop(call.call_id))
@@ -136,6 +149,9 @@ class Live:
 
     def _advance(self, call: LiveCall, event: model.CallEvent) -> None:
         match event:
+            case model.CallAdopted():
+                call.worker, call.state = event.worker, call.before or call.state
+                self.counts["calls_adopted"] += 1
             case model.CallRouted():
                 call.route = event.route
             case model.StepEntered():

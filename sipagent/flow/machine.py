@@ -228,6 +228,12 @@ class Flow:
         """The caller comes."""
         self._happens(now, lambda: self.go(destination))
 
+    def come_back(self, step: Destination, result: str, now: float) -> None:
+        """The caller is back from somewhere, to a flow that did not send them there: another one had, and is gone."""
+        self.at, self._step = step, self._plan.step(step)
+        self._way.append(step)
+        self._happens(now, lambda: self._step.returned(self, result))
+
     def key(self, digit: str, now: float) -> None:
         """A key of the caller's."""
         if digit in KEYS:  # A to D are on no telephone

@@ -37,6 +37,7 @@ _NUMBER_FIELDS: _Fields = {
 _PLACE_FIELDS: _Fields = {
     model.CallRouted: ("destination",),
     model.StepEntered: ("step",),
+    model.CallAdopted: ("step",),
     model.StepRetried: ("step",),
     model.TransferStarted: ("target",),
     model.TransferEnded: ("target",),

@@ -85,3 +85,19 @@ async def test_readiness_names_each_worker() -> None:
     assert live.why_not_ready() == ["worker 2 is not there"]
     assert live.ended[-1].state == "lost"
     assert live.counts["calls_without_end"] == 1
+
+
+async def test_a_call_whose_worker_died_waits_for_another_one() -> None:
+    live, lost = Live(2), []
+    live.on_worker_lost = lost.append
+    for call_id in ("adopted", "forgotten"):
+        live.take(started(call_id, worker=2))
+        live.take(model.CallAnswered(call_id=call_id, at=6, setup_ms=9))
+    live.worker_lost(2)
+    assert lost == [2]
+    assert {call.state for call in live.calls.values()} == {"orphaned"}
+    live.take(model.CallAdopted(call_id="adopted", at=7, worker=1, step="agent:reception"))
+    live.give_up(2)
+    assert [(call.call_id, call.state, call.worker) for call in live.calls.values()] == [("adopted", "answered", 1)]
+    assert [(call.call_id, call.state) for call in live.ended] == [("forgotten", "lost")]
+    assert (live.counts["calls_adopted"], live.counts["calls_without_end"]) == (1, 1)

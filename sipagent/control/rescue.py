@@ -1,0 +1,83 @@
+"""When a worker has died: its calls go to another worker at once, or wait for the new one with music.
+
+The channels are alive in Asterisk, which needs no worker to keep them. What a worker must know to go on is on each of
+them (`carried`). Only what nobody takes over within `PATIENCE_S` counts as lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+import structlog
+
+from sipagent.config import Settings
+from sipagent.control.hub import Hub
+from sipagent.control.live import ORPHANED, Live, LiveCall
+from sipagent.errors import OrderRefused
+from sipagent.orders import Adopt
+
+log = structlog.get_logger()
+
+PATIENCE_S = 15.0
+"""A worker that is started anew is there in two seconds; a machine that swaps needs longer."""
+NOT_WITH_US = frozenset({"queue", "voicemail", "messages", "dial", "transferred"})
+"""Steps in which the caller hears somebody else already."""
+ADOPT_TIMEOUT_S = 5.0
+ASTERISK_TIMEOUT_S = 2.0
+
+
+class Rescue:
+    """Minds the workers' deaths. `aclose` at the end."""
+
+    def __init__(self, hub: Hub, live: Live, settings: Callable[[], Settings]) -> None:
+        """`settings` gives the configuration in force."""
+        self._hub, self._live, self._settings = hub, live, settings
+        self._tasks: set[asyncio.Task[None]] = set()
+        live.on_worker_lost = self._on_lost
+
+    async def aclose(self) -> None:
+        """Nobody is rescued any more: the node goes down."""
+        self._live.on_worker_lost = self._live.give_up
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _on_lost(self, worker: int) -> None:
+        orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
+        if orphans:
+            task = asyncio.create_task(self._rescue(worker, orphans), name="rescue")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _rescue(self, worker: int, orphans: list[LiveCall]) -> None:
+        log.error("worker_lost", worker=worker, calls=len(orphans))
+        ready = [other for other in self._live.workers.values() if other.ready and other.number != worker]
+        ready.sort(key=lambda other: other.state.calls if other.state else 0)
+        for other in ready:
+            try:
+                answer = await self._hub.ask(other.number, Adopt(worker=worker), ADOPT_TIMEOUT_S)
+            except OrderRefused as error:
+                log.warning("not_adopted", by=other.number, error=str(error))
+            else:
+                log.info("adopted", by=other.number, what=answer.detail)
+                break
+        else:
+            # Whoever comes next adopts them by itself; until then they hear that they are not forgotten.
+            await self._music([call.call_id for call in orphans if call.step.partition(":")[0] not in NOT_WITH_US])
+        await asyncio.sleep(PATIENCE_S)
+        self._live.give_up(worker)
+
+    async def _music(self, channels: list[str]) -> None:
+        asterisk = self._settings().asterisk
+        auth = aiohttp.encode_basic_auth(asterisk.username, asterisk.password.get_secret_value())
+        timeout = aiohttp.ClientTimeout(total=ASTERISK_TIMEOUT_S)
+        try:
+            async with aiohttp.ClientSession(headers={"Authorization": auth}, timeout=timeout) as http:
+                for channel in channels:
+                    async with http.post(f"{asterisk.url}/ari/channels/{channel}/moh"):
+                        pass
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("no_music_for_orphans", error=str(error))

@@ -1,0 +1,199 @@
+"""A worker is killed under its calls: another one, or the same one started anew, goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipagent.asterisk.root import Root
+from sipagent.asterisk.run import Asterisk
+from sipagent.phone.phone import Phone, PhoneConfig
+from tests.asterisk.fixtures import free_port
+from tests.e2e.desk import ANSWERS, desk
+from tests.e2e.test_api_calls import post
+from tests.e2e.test_processes import environment, get, on, output_of, phone_on, ready, sipagent
+from tests.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+CONFIG = """
+[agents.reception]
+instructions = "Be brief."
+greeting = "Hello, this is the reception."
+[[routes]]
+to = "100"
+go = "agent:reception"
+[[routes]]
+to = "200"
+go = "menu:main"
+[menus.main]
+prompt = "Press one for the reception."
+keys = { "1" = "agent:reception", "2" = "announcement:bye" }
+timeout_s = 30
+[announcements.bye]
+prompt = "Good bye."
+"""
+
+
+async def the_call(env: dict[str, str]) -> dict[str, Any]:
+    """The one call that is up."""
+    calls: list[Any] = []
+
+    async def is_there() -> bool:
+        calls[:] = (await get(env, "/v1/calls/live"))[1]["calls"]
+        return len(calls) == 1 and bool(calls[0]["step"])
+
+    await until(is_there, "the call to be seen")
+    return dict(calls[0])
+
+
+async def kill_its_worker(env: dict[str, str]) -> dict[str, Any]:
+    call = await the_call(env)
+    workers = (await get(env, "/readyz"))[1]["workers"]
+    os.kill(next(one["pid"] for one in workers if one["worker"] == call["worker"]), signal.SIGKILL)
+    return call
+
+
+async def adopted(env: dict[str, str], before: dict[str, Any]) -> dict[str, Any]:
+    """Wait until somebody has it again: the state is back, and it is another process."""
+    found: dict[str, Any] = {}
+
+    async def is_back() -> bool:
+        calls = (await get(env, "/v1/calls/live"))[1]["calls"]
+        found.update(calls[0] if calls else {})
+        history = (await get(env, f"/v1/calls/{before['call_id']}"))[1].get("history", {})
+        return any(event["type"] == "call_adopted" for event in history.get("events", []))
+
+    await until(is_back, "the call to be adopted")
+    return found
+
+
+async def hears_more(phone: Phone, frames: int) -> None:
+    mark = len(phone.media.voiced_in)
+    await until(lambda: len(phone.media.voiced_in) >= mark + frames, "a voice")
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+async def test_the_conversation_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=workers)
+    async with sipagent(env, "run", "--standin", "--config", str(file)):
+        await ready(env)
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            await phone.wait_quiet(400)
+            before = await kill_its_worker(env)
+            await hears_more(phone, 20)
+            after = await adopted(env, before)
+            assert after["call_id"] == before["call_id"]
+            assert (after["worker"] != before["worker"]) == (workers == 2)
+            assert not phone.ended
+            await phone.wait_quiet(600)
+            await phone.hang_up()
+
+        async def is_over() -> bool:
+            record = (await get(env, f"/v1/calls/{before['call_id']}"))[1]
+            return record.get("state") == "ended"
+
+        await until(is_over, "the end to be written")
+        record = (await get(env, f"/v1/calls/{before['call_id']}"))[1]
+        assert (record["result"], record["reason"]) == ("success", "caller_hangup")
+        sessions = [event for event in record["history"]["events"] if event["type"] == "session_opened"]
+        assert len({event["conversation_id"] for event in sessions}) == 1  # the model was not asked to begin anew
+        await ready(env)
+    assert "0 active channels" in await asterisk.cli("core show channels count")
+    assert "-bridge" not in await asterisk.cli("bridge show all")
+
+
+async def test_a_menu_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
+    async with sipagent(env, "run", "--standin", "--config", str(file)):
+        await ready(env)
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("200")
+            assert await phone.wait_answered()
+            await hears_more(phone, 20)
+            before = await kill_its_worker(env)
+            await adopted(env, before)
+            await hears_more(phone, 40)  # the question again
+            await phone.press("2")
+            assert (await phone.wait_ended(10)).cause == 16
+
+
+async def test_a_call_that_was_adopted_may_be_adopted_again(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
+    async with sipagent(env, "run", "--standin", "--config", str(file)):
+        await ready(env)
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            for _ in range(2):
+                await phone.wait_quiet(400)
+                before = await kill_its_worker(env)
+                await hears_more(phone, 20)
+                await ready(env)
+            assert not phone.ended
+        del before
+
+
+TAKEN = """
+[agents.reception]
+instructions = "Be brief."
+[numbers]
+"100" = "reception"
+[trunks.pbx]
+preset = "generic-ip"
+hosts = ["127.0.0.1:{port}"]
+qualify = 0
+[supervisors]
+anna = {{ to = "dial:401@pbx" }}
+"""
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+async def test_two_who_talk_with_each_other_are_left_to_it(root: Root, tmp_path: Path, workers: int) -> None:
+    """A colleague has taken the call; the worker that watched over it dies, and nobody notices."""
+    file = tmp_path / "sipagent.toml"
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [31000, 31999]}
+    switch = {f"ASTERISK__{name}": port for name, port in ports.items()}
+    env = environment(tmp_path / "run", CONTROL__WORKERS=workers, **switch)
+    env["SIPAGENT_ASTERISK__PHONE_PASSWORD"] = "a-phone-of-the-test"
+    async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
+        file.write_text(TAKEN.format(port=port))
+        async with (
+            sipagent(env, "asterisk", "up", "--config", str(file)),
+            sipagent(env, "run", "--standin", "--config", str(file)),
+        ):
+            await ready(env)
+            login = PhoneConfig(f"127.0.0.1:{ports['SIP_PORT']}", "phone", "a-phone-of-the-test")
+            async with Phone(login, root.command("sipp")) as phone:
+                await phone.dial("100")
+                await phone.hear_agent_start()
+                call = await the_call(env)
+                path = f"/v1/calls/{call['call_id']}/takeover"
+                assert (await post(env, path, {"supervisor": "anna"}))[0] == 202
+                said = bytes(range(1, 161)) * 10
+                await phone.say(said)
+                await until(lambda: said[160:480] in phone.media.received_payload(), "the colleague's echo")
+                await kill_its_worker(env)
+                await adopted(env, call)
+                last = bytes([*range(1, 81), *range(1, 81)]) * 10
+                await phone.say(last)
+                await until(lambda: last[160:480] in phone.media.received_payload(), "their echo still")
+                assert not phone.ended
+
+            async def nobody_is_left() -> bool:
+                _, told = await output_of(env, "asterisk", "cli", "--config", str(file), "core show channels count")
+                return "0 active channels" in told
+
+            await until(nobody_is_left, "both to be gone")
