@@ -20,14 +20,15 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_calls, api_recordings
+from sipagent.control import api, api_calls, api_recordings, api_service
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.rescue import Rescue
 from sipagent.control.supervisor import Supervisor
-from sipagent.errors import ConfigError, ToolError
+from sipagent.control.upgrade import Upgrade
+from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
@@ -95,6 +96,7 @@ class ControlProcess:
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
+        self.upgrade = Upgrade(self._hub, self.live)
         self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
@@ -146,6 +148,7 @@ class ControlProcess:
             # In this order: what is live has names of its own under the paths of what is over.
             api_calls.build(self.operator),
             api_recordings.router(self._recorder.shelf, self.operator),
+            api_service.router(self.upgrade),
             api_records.router(self.records),
             api_callbacks.router(self.records, self.operator, self._settings),
         )
@@ -169,6 +172,14 @@ class ControlProcess:
             await asyncio.wait({recording})
             await self._recorder.aclose()
             log.info("control_stopped")
+
+    async def wind_down(self) -> None:
+        """Before the end: no new calls, and `drain_s` for those that are up."""
+        drain_s = self._settings.control.drain_s
+        if drain_s:
+            with contextlib.suppress(OrderRefused):
+                await self.upgrade.drain(on=True)
+            log.info("drained", calls_left=await self.upgrade.until_empty(drain_s))
 
     async def _run_workers(self, prompts: Prompts) -> None:
         if self._settings.control.workers:

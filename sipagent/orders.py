@@ -109,6 +109,16 @@ class Originate(_Order, frozen=True, tag="originate"):
     """`to` stands in the configuration (a probe's number); others must be in dial_policy.allow."""
 
 
+class Drain(_Order, frozen=True, tag="drain"):
+    """Take no new calls (`on`), or take them again; calls that are up go on."""
+
+    on: bool = True
+
+
+class Abandon(_Order, frozen=True, tag="abandon"):
+    """End at once and leave the calls that are up to whoever adopts them; answered before."""
+
+
 class Adopt(_Order, frozen=True, tag="adopt"):
     """A worker has died: take over the calls that it had."""
 
@@ -152,5 +162,17 @@ class Acknowledged(msgspec.Struct, frozen=True, tag_field="type", tag="acknowled
 OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
 """About a live call, and done at once."""
 Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer
-Order = HangUp | Reload | Originate | Adopt | Tell | Supervise | Dismiss | PauseRecording | ResumeRecording
+Order = (
+    HangUp
+    | Reload
+    | Originate
+    | Adopt
+    | Drain
+    | Abandon
+    | Tell
+    | Supervise
+    | Dismiss
+    | PauseRecording
+    | ResumeRecording
+)
 Downward = Order | Acknowledged

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -43,6 +45,8 @@ from sipagent.tools.toolset import Toolset, fillers
 log = structlog.get_logger()
 
 OPERATOR = "operator"
+NEXT_EXTENSION = ("sipagent", "next")
+"""Where the dialplan tries the next worker (extensions.conf)."""
 LEG_GRACE_S = 3.0
 """The call of a leg is adopted within milliseconds of it, or it is no more."""
 DRAIN_S = 2.0
@@ -68,6 +72,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         self.number = number
         self.accepting = True
+        self.abandoned = asyncio.Event()
+        """We are to end at once, and leave our calls to others."""
         self.after_call: Callable[[int], None] = lambda _calls: None
         """Told how many calls are left whenever one has ended."""
         self._listener, self._load = listener, load or _from_nowhere
@@ -160,10 +166,22 @@ class Worker:
                 self._reloading = asyncio.create_task(self._read_anew(order.id), name="reload")
             case orders.Originate():
                 self._listener(Answer(order.id, self._call_out(order)))
+            case orders.Drain():
+                self.accepting = not order.on
+                log.info("draining" if order.on else "accepting", calls=self.calls)
+                self._listener(Answer(order.id))
+            case orders.Abandon():
+                self._listener(Answer(order.id))
+                self.abandoned.set()
             case orders.Adopt():
                 self._aside(self._adopted(order))
             case orders.Tell() | orders.Supervise() | orders.Dismiss():
                 self._aside(self._in_call(order))
+
+    async def _pass_on(self, channel: ari_events.Channel) -> None:
+        """We take no calls: another worker does, or the dialplan says that nobody can."""
+        with contextlib.suppress(AriError):
+            await ChannelHandle(self.ari, channel.id).continue_in(*NEXT_EXTENSION)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="order")
@@ -242,9 +260,11 @@ class Worker:
         return replace(policy, toolset=toolset)
 
     def _on_call(self, start: ari_events.StasisStart) -> None:
-        # We are on our way out; or a caller comes back from a queue to a worker that did not send them there.
-        if not self.accepting or start.args[:1] != ["in"]:
+        if start.args[:1] != ["in"]:  # a caller comes back from a queue to a worker that did not send them there
             self._on_orphan(start.channel, start.args)
+            return
+        if not self.accepting:
+            self._aside(self._pass_on(start.channel))
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
@@ -390,7 +410,13 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     tuning.settle(settings.worker, number)
     tuning.freeze()
     link_task, worker_task = asyncio.create_task(link.run(worker.state, worker.obey)), asyncio.create_task(worker.run())
-    await asyncio.wait({asyncio.create_task(stop.wait()), worker_task}, return_when=asyncio.FIRST_COMPLETED)
+    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if worker.abandoned.is_set():
+        await link.drain(1.0)
+        log.warning("calls_left_to_others", calls=worker.calls)
+        sys.stdout.flush()
+        os._exit(0)  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
     worker_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task

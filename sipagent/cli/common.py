@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -51,14 +51,29 @@ def pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-async def until_signal(work: Coroutine[Any, Any, object]) -> None:
-    """Run until the work ends or somebody asks us to stop; then the work is cancelled and has cleaned up."""
-    stop = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+async def until_signal(
+    work: Coroutine[Any, Any, object], wind_down: Callable[[], Coroutine[Any, Any, None]] | None = None
+) -> None:
+    """Run until the work ends or somebody asks us to stop; then the work is cancelled and has cleaned up.
+
+    SIGTERM lets it `wind_down` before; a second signal, or Ctrl-C, does not wait for that.
+    """
+    loop, stop, polite = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+
+    def on_sigterm() -> None:
+        (stop if polite.is_set() else polite).set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_sigterm)
     task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    asked = asyncio.create_task(polite.wait())
+    await asyncio.wait({task, stopping, asked}, return_when=asyncio.FIRST_COMPLETED)
+    if polite.is_set() and wind_down and not task.done():
+        winding = asyncio.create_task(wind_down())
+        await asyncio.wait({task, stopping, winding}, return_when=asyncio.FIRST_COMPLETED)
+        winding.cancel()
     stopping.cancel()
+    asked.cancel()
     if not task.done():
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -62,7 +62,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
             anew = Anew(load, functools.partial(node.reload_switch, root))
             control = ControlProcess(settings, options, _flite(), anew=anew)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_on_hangup, control)
-            await until_signal(control.run())
+            await until_signal(control.run(), control.wind_down)
 
     run_async(serve())
 

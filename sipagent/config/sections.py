@@ -288,6 +288,8 @@ class ControlSettings(Section):
     host: str = Field("127.0.0.1", pattern=r"^(127\.[0-9.]+|localhost|::1)$")
     """Loopback only, since the API knows no login yet; put a proxy with one in front to reach it from afar."""
     port: Port = 8090
+    drain_s: float = Field(0.0, ge=0, le=7200)
+    """SIGTERM: no new calls, and this long for those that are up; then they are told goodbye. Ctrl-C never waits."""
     workers: int = Field(1, ge=0, le=64)
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
 

@@ -51,6 +51,9 @@ class Supervisor:
                 raise
             self.restarts += 1
             quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
+            if status == 0:  # it was told to go, and left its calls to whoever comes
+                log.info("worker_restarts", worker=number)
+                continue
             wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
             log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)
             await asyncio.sleep(wait_s)
