@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_calls, api_recordings
+from sipagent.control import api, api_calls, api_metrics, api_recordings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
@@ -27,6 +27,7 @@ from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
+from sipagent.observe import node as node_metrics
 from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
@@ -92,6 +93,11 @@ class ControlProcess:
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
+        self.metrics = node_metrics.measure(
+            self.live,
+            lambda: self._settings,
+            node_metrics.Sources(restarts=lambda: self._supervisor.restarts, recorder=lambda: self._recorder.counts),
+        )
         self._anew = anew
         self._one_reload = asyncio.Lock()
 
@@ -101,7 +107,11 @@ class ControlProcess:
         prompts = await speak_prompts(self._settings, self._flite)
         listening = _listen(self._settings)
         await self._hub.start()
-        routers = (api_calls.build(self.operator), api_recordings.router(self._recorder.shelf, self.operator))
+        routers = (
+            api_calls.build(self.operator),
+            api_recordings.router(self._recorder.shelf, self.operator),
+            api_metrics.router(self.metrics.registry),
+        )
         server = _ApiServer(api_config(self.live, self.reload, *routers))
         recording = asyncio.create_task(self._recorder.run(), name="recordings")
         recording.add_done_callback(_told_if_failed)

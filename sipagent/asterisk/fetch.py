@@ -41,6 +41,8 @@ TOOL_PACKAGES = {
     "sipp": ("sip-tester",),
     "flite": ("flite",),
     "baresip": ("baresip-core",),
+    "prometheus": ("prometheus",),
+    "amtool": ("prometheus-alertmanager",),
 }
 """Debian's package names. One suite, one loader: a tool more is a name more here."""
 

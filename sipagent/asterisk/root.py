@@ -23,11 +23,14 @@ PROGRAMS = {
     "sipp": "usr/bin/sipp",
     "flite": "usr/bin/flite",
     "baresip": "usr/bin/baresip",
+    "prometheus": "usr/bin/prometheus",
+    "promtool": "usr/bin/promtool",
+    "amtool": "usr/bin/amtool",
 }
 """What a root may hold: name and place in it."""
 
 DEFAULT_TOOLS = ("asterisk", "sipp", "flite")
-"""What `make run` needs. baresip judges in the tests only."""
+"""What `make run` needs. The others judge in the tests only: baresip our RTP, Prometheus our metrics and rules."""
 
 MINIMUM_ASTERISK = (22, 5)
 """REST over the events WebSocket came in March 2025, just before 22.5."""
