@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
+from sipagent.model import CallOutcome, Direction, Reason
+from sipagent.observe import bounds
 from sipagent.observe.catalogue import Catalogue
 
 _SETUP = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30)
@@ -26,7 +28,7 @@ _TOOL = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 class Instruments:
     """All of them, in one catalogue."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:  # noqa: PLR0915 - a table, however long
         count, measure = catalogue.counter, catalogue.histogram
 
         # --- calls
@@ -38,6 +40,13 @@ class Instruments:
             "`reason` worker_lost: the worker died with them.",
             "direction", "trunk", "route", "agent", "result", "reason", "fault",
         )  # fmt: skip
+        self.finished = count(
+            "calls_finished_total",
+            "The same calls by what they count as; every series is there from the start, at 0: what SLOs are made of.",
+            "direction",
+            "result",
+            "fault",
+        )
         self.setup = measure(
             "call_setup_seconds", "From the call's arrival here to its answer.", "direction", "trunk", buckets=_SETUP
         )
@@ -168,6 +177,19 @@ class Instruments:
             "recording_lost_seconds_total", "Silence in them where audio never came.", "format"
         )
         self.pauses = count("recording_pauses_total", "Nothing was written for a while: who asked for it.", "by")
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """A counter that first appears at 1 has not increased, says Prometheus: what alerts look at is there before."""
+        for direction in Direction:
+            for result, fault in dict.fromkeys((CallOutcome(r).result, CallOutcome(r).fault) for r in Reason):
+                self.finished.labels(direction, result, fault)
+        for what in (*bounds.TROUBLES, bounds.OTHER):
+            self.troubles.labels(what)
+        for asked_by in ("agent", "transfer", "flow", "outbound"):
+            for why in ("denied", "not_allowed", "premium", "cap"):
+                self.refused.labels(asked_by, why)
+        self.recordings.labels(bounds.NONE, "lost")
 
 
 def mark(instrument: Histogram | Counter, amount: float, call_id: str) -> None:

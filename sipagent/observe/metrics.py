@@ -70,6 +70,7 @@ class CallMetrics:
         if call is not None:
             labels = (call.direction, call.trunk, call.route, call.agent)
             mark(self._to.ended.labels(*labels, Result.FAILURE, WORKER_LOST, Fault.OURS), 1, call_id)
+            self._to.finished.labels(call.direction, Result.FAILURE, Fault.OURS).inc()
 
     def take(self, event: model.CallEvent) -> None:
         """One event."""
@@ -259,6 +260,7 @@ class CallMetrics:
         to, outcome = self._to, event.outcome
         labels = (call.direction, call.trunk, call.route, call.agent, outcome.result, outcome.reason, outcome.fault)
         mark(to.ended.labels(*labels), 1, event.call_id)
+        to.finished.labels(call.direction, outcome.result, outcome.fault).inc()
         mark(to.duration.labels(call.direction, call.trunk), event.duration_s, event.call_id)
         self._out_of_queue(call, event)
         for by in list(call.held):
