@@ -97,7 +97,7 @@ def _overview() -> str:
             "What fails": [
                 table_panel(
                     "Alerts", "Firing, and about to; a click leads to the runbook.",
-                    [Column("now", "count by (alertname, severity, alertstate) (ALERTS)", "short")],
+                    [Column("now", "count by (alertname, severity, alertstate) (ALERTS{@})", "short")],
                     ["alertname", "severity", "alertstate"], span=6, height=8,
                     link=f"{RUNBOOKS}/${{__value.text}}.md",
                 ),
@@ -109,8 +109,8 @@ def _overview() -> str:
                 ),
                 table_panel(
                     "Trunks and endpoints", "As Asterisk sees them: 2 is online, 1 offline, 0 unknown.",
-                    [Column("state", "max by (resource) (asterisk_endpoints_state)", "none", at_least(1, 2)),
-                     Column("channels", "max by (resource) (asterisk_endpoints_channels_count)", "short")],
+                    [Column("state", "max by (resource) (asterisk_endpoints_state{@})", "none", at_least(1, 2)),
+                     Column("channels", "max by (resource) (asterisk_endpoints_channels_count{@})", "short")],
                     ["resource"], span=6, height=8,
                 ),
                 table_panel(
