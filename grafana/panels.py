@@ -17,6 +17,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.common import DataSourceRef
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 NODE = 'instance=~"$node"'
@@ -146,7 +147,7 @@ def table_panel(
     return panel
 
 
-_TABLE = prometheus.prometheus.PromQueryFormat.TABLE
+_TABLE = PromQueryFormat.TABLE
 
 
 def board(uid: str, title: str, text: str, rows: Mapping[str, Sequence[Any]], *, hours: int = 3) -> str:
