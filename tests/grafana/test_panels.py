@@ -17,11 +17,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, unix_connect
 
+from grafana.picture import draw
 from sipagent import model, orders
 from sipagent.asterisk import services, trunks
 from sipagent.asterisk.fetch import fetch
@@ -219,7 +221,16 @@ async def test_no_rule_of_ours_fails(seen: Prometheus) -> None:
 
 async def test_no_caller_is_named_in_any_series(seen: Prometheus) -> None:
     """Asterisk names channels in labels; they are dropped where Prometheus takes them in."""
+    targets = (await seen.get("targets"))["activeTargets"]
+    (url,) = [target["scrapeUrl"] for target in targets if target["labels"]["job"] == "asterisk"]
+    async with seen.http.get(url) as response:
+        assert "PJSIP/phone-" in await response.text()
     labels = set(await seen.get("labels"))
-    assert labels
     values = [value for label in labels for value in await seen.get(f"label/{label}/values")]
     assert not [value for value in values if re.search(r"\+44|PJSIP/phone-", value)]
+
+
+async def test_a_picture_is_drawn_of_it(seen: Prometheus) -> None:
+    svg = ET.fromstring(await asyncio.to_thread(draw, seen.url, 0.5))
+    words = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Node", "On", "Ear to ear, p95", "detection"} <= words
