@@ -122,6 +122,14 @@ async def get(env: dict[str, str], path: str) -> tuple[int, dict]:  # type: igno
         return 0, {}
 
 
+async def metrics(env: dict[str, str]) -> str:
+    """What Prometheus would read."""
+    url = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert response.status == 200
+        return await response.text()
+
+
 async def ready(env: dict[str, str]) -> None:
     async def is_ready() -> bool:
         return (await get(env, "/readyz"))[0] == 200
@@ -154,6 +162,9 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             assert end.cause == 42
             assert len(phone.media.voiced_in) - before > 50
         await ready(env)
+        told = await metrics(env)
+        assert 'sipagent_worker_restarts_total{worker="1"} 1.0' in told
+        assert re.search(r'sipagent_calls_ended_total\{.*fault="ours",reason="worker_lost",.*\} 1\.0', told)
         assert (await get(env, "/v1/calls"))[1] == {"calls": []}
         assert "0 active channels" in await asterisk.cli("core show channels count")
         assert "-bridge" not in await asterisk.cli("bridge show all")
