@@ -117,7 +117,7 @@ def _chart(panel: Panel, lines: list[Line], x: float, y: float, width: float) ->
             for at, value in points
         )
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out.append(_text(left + number % 4 * 78, bottom + 22 + number // 4 * 16, legend, 11, colour))
+        out.append(_text(left + number % 2 * 150, bottom + 22 + number // 2 * 16, legend, 11, colour))
     return out
 
 

@@ -219,6 +219,13 @@ async def test_no_rule_of_ours_fails(seen: Prometheus) -> None:
     assert [rule["name"] for group in groups for rule in group["rules"] if rule["health"] != "ok"] == []
 
 
+async def test_an_alert_names_the_node_and_links_to_its_page(seen: Prometheus) -> None:
+    alerts = {alert["labels"]["alertname"]: alert for alert in (await seen.get("alerts"))["alerts"]}
+    failing = alerts["ModelFailsCalls"]["annotations"]  # eight calls were lost to the model, and two refused by it
+    assert failing["summary"].startswith("node-1: ")
+    assert failing["runbook_url"] == "https://runbooks.test/ModelFailsCalls.md"
+
+
 async def test_no_caller_is_named_in_any_series(seen: Prometheus) -> None:
     """Asterisk names channels in labels; they are dropped where Prometheus takes them in."""
     targets = (await seen.get("targets"))["activeTargets"]
