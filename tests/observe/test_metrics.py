@@ -73,6 +73,13 @@ def test_a_call_from_its_offer_to_its_end(node: Node) -> None:
     assert node.value("call_mos_bucket", direction="switch_to_caller", le="2.5") == 1
 
 
+def test_a_session_that_is_closed_is_not_open_while_its_call_goes_on(node: Node) -> None:
+    node.take(*story.opened("1.1", 10), *story.opened("1.2", 10))
+    node.take(story.ended("1.1", 20)[0])
+    assert node.value("calls_active", trunk="office") == 2
+    assert node.value("realtime_sessions_open", model="grok-voice") == 1
+
+
 def test_a_turn_is_shown_with_its_shares(node: Node) -> None:
     node.take(*story.opened("1.1", 10))
     assert node.value("turn_latency_seconds_count", trunk="office", agent="reception", model="grok-voice") == 1
