@@ -2,6 +2,7 @@
 # make test   everything, with the real Asterisk and real SIP clients
 # make lint   ruff, mypy --strict, import-linter
 # make bench  what a packet costs, and the worker under load (needs cc and OpenSSL's headers)
+# make generate   docs/metrics.md and Grafana's dashboards from the code; SIPAGENT_RUNBOOKS=https://... for their links
 # make lock   resolve requirements.lock anew from pyproject.toml
 # make compose-test   the containers, built and called for real
 # make clean  remove what the above made here
@@ -11,13 +12,13 @@ BIN = .venv/bin
 PEERS = .venv-peers/bin
 ARGS ?=
 
-.PHONY: run test test-peers lint bench lock compose-test clean venv-run venv-dev venv-peers
+.PHONY: run test test-peers lint bench generate lock compose-test clean venv-run venv-dev venv-peers
 
 run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
 
 test: venv-dev
-	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip
+	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip --tool prometheus --tool amtool
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-peers)
 
@@ -33,6 +34,9 @@ lint: venv-dev
 
 bench: venv-dev
 	$(BIN)/python -m bench $(ARGS)
+
+generate: venv-dev
+	@$(BIN)/python tools/generate.py
 
 # These ask each time: what a stamp's date tells is not whether the checkout was moved or the Python replaced.
 venv-run:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bench import alone, arrivals, build, crowd, flood, node, parts, processes, report, results, sitting
+from bench import alone, arrivals, build, crowd, flood, node, parts, processes, report, results, scrape, sitting
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -131,6 +131,12 @@ def run_churn(
     found = _run(arrivals.churn(per_second, minutes, hold_s, print))
     print("nothing is left behind" if not found.faults else "LEFT: " + ", ".join(found.faults))
     _keep(found, out)
+
+
+@app.command("scrape")
+def run_scrape(calls: Annotated[int, typer.Option(min=0, help="Live calls.")] = 500) -> None:
+    """What a scrape of /metrics costs the control process."""
+    _run(scrape.measure_scrape(calls, print))
 
 
 @app.command("flood", epilog="Example: python -m bench flood --calls 100 --packets-per-second 100000")

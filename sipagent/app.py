@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_calls, api_recordings, api_service
+from sipagent.control import api, api_calls, api_metrics, api_recordings, api_service
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
@@ -30,6 +30,7 @@ from sipagent.control.supervisor import Supervisor
 from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
+from sipagent.observe import node as node_metrics
 from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
@@ -101,6 +102,11 @@ class ControlProcess:
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
+        self.metrics = node_metrics.measure(
+            self.live,
+            lambda: self._settings,
+            node_metrics.Sources(restarts=lambda: self._supervisor.restarts, recorder=lambda: self._recorder.counts),
+        )
         self._anew = anew
         self._one_reload = asyncio.Lock()
 
@@ -151,6 +157,7 @@ class ControlProcess:
             api_service.router(self.upgrade),
             api_records.router(self.records),
             api_callbacks.router(self.records, self.operator, self._settings),
+            api_metrics.router(self.metrics.registry),
         )
         server = _ApiServer(api_config(self.live, self.reload, *routers))
         recording = asyncio.create_task(self._recorder.run(), name="recordings")

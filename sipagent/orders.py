@@ -37,7 +37,7 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     ari: Histogram | None = None
     """How long Asterisk took for each request."""
     counts: dict[str, int] = {}
-    """What else was counted since the worker's start; the names are metrics' (`observe.metrics`)."""
+    """What else was counted since the worker's start; the names are those of `observe.scraped`."""
     cpu_s: float = 0.0
     rss_bytes: int = 0
 

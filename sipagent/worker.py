@@ -130,8 +130,8 @@ class Worker:
             await self.toolbox.aclose()
             self._timer.close()
 
-    def state(self, events_dropped: int) -> WorkerState:
-        """For the control process."""
+    def state(self, events_dropped: int, blocks_dropped: int = 0) -> WorkerState:
+        """For the control process; what its link had to drop: events, and blocks of recordings."""
         return WorkerState(
             asterisk_connected=self.ari.connected,
             asterisk_version=self.ari.version,
@@ -146,6 +146,7 @@ class Worker:
                 "pacing_shifted_ms": self.pacer_wheel.shifted_ms,
                 "orphans": self._orphans_seen,
                 "toolbox_restarts": self.toolbox.restarts,
+                "blocks_dropped": blocks_dropped,
             },
             cpu_s=round(time.process_time(), 3),
             rss_bytes=tuning.resident_bytes(),
@@ -409,7 +410,11 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     tuning.settle(settings.worker, number)
     tuning.freeze()
-    link_task, worker_task = asyncio.create_task(link.run(worker.state, worker.obey)), asyncio.create_task(worker.run())
+
+    def state(events_dropped: int) -> WorkerState:
+        return worker.state(events_dropped, link.audio.dropped)
+
+    link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(worker.run())
     ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if worker.abandoned.is_set():

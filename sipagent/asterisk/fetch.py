@@ -42,6 +42,8 @@ TOOL_PACKAGES = {
     "flite": ("flite",),
     "baresip": ("baresip-core",),
     "postgres": ("postgresql-18",),
+    "prometheus": ("prometheus",),
+    "amtool": ("prometheus-alertmanager",),
 }
 """Debian's package names. One suite, one loader: a tool more is a name more here."""
 

@@ -24,11 +24,15 @@ PROGRAMS = {
     "flite": "usr/bin/flite",
     "baresip": "usr/bin/baresip",
     "postgres": "usr/lib/postgresql/18/bin/postgres",
+    "prometheus": "usr/bin/prometheus",
+    "promtool": "usr/bin/promtool",
+    "amtool": "usr/bin/amtool",
 }
 """What a root may hold: name and place in it."""
 
 DEFAULT_TOOLS = ("asterisk", "sipp", "flite")
-"""What `make run` needs. baresip judges, postgres serves, in the tests only."""
+"""What `make run` needs. The others are for the tests only: baresip judges our RTP, Prometheus our metrics and rules,
+postgres serves."""
 
 MINIMUM_ASTERISK = (22, 5)
 """REST over the events WebSocket came in March 2025, just before 22.5."""

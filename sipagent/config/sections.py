@@ -118,6 +118,10 @@ class RealtimeSettings(Section):
     reasoning: Literal["none", "high"] = "none"
     connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
     """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
+    price_per_minute: float = Field(0.0, ge=0)
+    """Of session time, in any currency: for the cost that is shown, which is an estimate. 0: none is shown."""
+    session_quota: int = Field(0, ge=0)
+    """Sessions that the provider gives your team at once: shown, and warned of when they run out. 0: not known."""
     vad: VadSettings = VadSettings()
     fallbacks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")], Fallback] = {}
     """More servers of the same wire, tried in this order."""

@@ -83,10 +83,14 @@ class Live:
         """Somebody who knows what to do with the calls of a worker that is gone."""
         self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
+        self._mourners: list[Callable[[str], None]] = []
 
-    def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
-        """Hear every event; a subscriber only takes note."""
+    def subscribe(
+        self, subscriber: Callable[[model.CallEvent], None], lost: Callable[[str], None] = lambda _call_id: None
+    ) -> None:
+        """Hear every event, and of every call whose worker died with it; a subscriber only takes note."""
         self._subscribers.append(subscriber)
+        self._mourners.append(lost)
 
     def worker_state(self, number: int, state: orders.WorkerState | None) -> None:
         """A worker said how it does, or went away."""
@@ -126,6 +130,8 @@ class Live:
             self.counts["calls_without_end"] += 1
             call.state = "lost"
             self.ended.append(self.calls.pop(call.call_id))
+            for lost in self._mourners:
+                lost(call.call_id)
 
     def take(self, event: model.CallEvent) -> None:
         """One event, in the order its worker sent it."""

@@ -29,7 +29,8 @@ class Supervisor:
     """The children. `run` until cancelled; cancelling stops them."""
 
     def __init__(self, workers: int, config: Sequence[str], log_file: Path | None = None) -> None:
-        self.restarts = 0
+        self.restarts = dict.fromkeys(range(1, workers + 1), 0)
+        """How often each worker died and was started again."""
         self._workers, self._config, self._log_file = workers, config, log_file
 
     async def run(self) -> None:
@@ -49,7 +50,7 @@ class Supervisor:
             except asyncio.CancelledError:
                 await _stop(process)
                 raise
-            self.restarts += 1
+            self.restarts[number] += 1
             quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
             if status == 0:  # it was told to go, and left its calls to whoever comes
                 log.info("worker_restarts", worker=number)

@@ -19,6 +19,10 @@ from sipagent.config import LogSettings
 _NUMBER_KEYS = frozenset({"caller", "called", "number", "to"})
 _SPEECH_KEYS = frozenset({"text", "transcript"})
 
+SLOW_TURN_MS = 1500
+"""Answers later than the service level (grafana/prometheus/rules/slo.yml) have a line: who follows a dot of a dashboard
+to its call must find it. The others would be a line every few seconds and call."""
+
 
 def redact_number(number: str) -> str:
     """All but the last two digits hidden; short extensions tell nobody anything and stay."""
@@ -119,6 +123,28 @@ def log_event(event: model.CallEvent) -> None:
                 model=event.model,
                 conversation_id=event.conversation_id,
                 connect_ms=event.connect_ms,
+            )
+        case model.AgentSpoke() if event.latency_ms is not None and event.latency_ms > SLOW_TURN_MS:
+            log.info(
+                "slow_turn",
+                call_id=event.call_id,
+                latency_ms=event.latency_ms,
+                detection_ms=event.detection_ms,
+                model_ms=event.model_ms,
+                network_ms=event.network_ms,
+                own_ms=event.own_ms,
+            )
+        case model.RealtimeTrouble():
+            log.warning("realtime_trouble", call_id=event.call_id, what=event.what, detail=event.detail)
+        case model.LegEnded():
+            log.info(
+                "leg_ended",
+                call_id=event.call_id,
+                leg=event.leg,
+                answered=event.answered,
+                result=event.result,
+                cause=event.cause,
+                seconds=event.seconds,
             )
         case model.ToolCalled():
             log.info("tool_called", call_id=event.call_id, tool=event.name, **_given(arguments=event.arguments))

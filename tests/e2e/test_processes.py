@@ -122,6 +122,14 @@ async def get(env: dict[str, str], path: str) -> tuple[int, dict]:  # type: igno
         return 0, {}
 
 
+async def metrics(env: dict[str, str]) -> str:
+    """What Prometheus would read."""
+    url = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert response.status == 200
+        return await response.text()
+
+
 async def ready(env: dict[str, str]) -> None:
     async def is_ready() -> bool:
         return (await get(env, "/readyz"))[0] == 200
@@ -155,7 +163,10 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             assert not phone.ended
             await phone.hang_up()
         await until(partial(nobody_is_listed, env), "the call to be over")
-        assert (await get(env, "/v1/calls/live"))[1] == {"calls": []}
+        told = await metrics(env)
+        assert 'sipagent_worker_restarts_total{worker="1"} 1.0' in told
+        assert re.search(r'sipagent_calls_ended_total\{.*reason="caller_hangup",.*\} 1\.0', told)
+        assert "worker_lost" not in told
         assert "0 active channels" in await asterisk.cli("core show channels count")
         assert "-bridge" not in await asterisk.cli("bridge show all")
         async with phone_on(asterisk, root) as phone:

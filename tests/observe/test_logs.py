@@ -71,6 +71,22 @@ def test_one_canonical_line_ends_a_call() -> None:
     assert (line["call_id"], line["worker"], line["rtp_lost"]) == ("c", 3, 3)
 
 
+def test_a_slow_answer_has_a_line_with_its_shares_and_a_quick_one_has_none() -> None:
+    slow = model.AgentSpoke(call_id="c", at=0, item_id="i", latency_ms=2000.0, model_ms=1400.0, own_ms=2.0)
+    quick = model.AgentSpoke(call_id="c", at=0, item_id="i", latency_ms=900.0)
+    greeting = model.AgentSpoke(call_id="c", at=0, item_id="i", latency_ms=None)
+    [line] = lines(LogSettings(format="json"), slow, quick, greeting)
+    assert (line["event"], line["call_id"], line["latency_ms"], line["model_ms"]) == ("slow_turn", "c", 2000.0, 1400.0)
+
+
+def test_what_a_runbook_looks_for_stands_there() -> None:
+    trouble = model.RealtimeTrouble(call_id="c", at=0, what="server_error", detail="it says why")
+    leg = model.LegEnded(call_id="c", at=0, leg="l", answered=False, result="busy", cause=17, seconds=0)
+    first, second = lines(LogSettings(format="json"), trouble, leg)
+    assert (first["event"], first["level"], first["detail"]) == ("realtime_trouble", "warning", "it says why")
+    assert (second["event"], second["result"], second["cause"]) == ("leg_ended", "busy", 17)
+
+
 def test_tracebacks_show_no_locals() -> None:
     out = io.StringIO()
     for form in ("json", "text"):
