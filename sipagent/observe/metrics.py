@@ -101,7 +101,6 @@ class CallMetrics:
                 self._recording(event)
             case model.CallAdopted():
                 self._to.adopted.inc()
-                self._calls.setdefault(event.call_id, call)
             case model.Transcript() | model.ToolCalled():
                 pass  # what was said is nobody's figure; a tool is counted when it is back
             case _:

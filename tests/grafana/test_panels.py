@@ -99,9 +99,11 @@ class Node:
     standin: StandinServer
     link: ClientConnection
     prometheus: Prometheus
+    told: int = 0
 
     async def tell(self, events: list[model.CallEvent]) -> None:
-        await self.link.send(encode(events))
+        await self.link.send(encode([orders.Numbered(self.told + 1), *events]))
+        self.told += len(events)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -125,7 +127,7 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Promet
         await stack.enter_async_context(sipagent(env, "run", "--config", str(file)))
         await ready(env)
         link = await stack.enter_async_context(unix_connect(str(folder / "run/control.sock")))
-        await link.send(encode([orders.WorkerHello(1, os.getpid())]))
+        await link.send(encode([orders.WorkerHello(1, os.getpid(), "story")]))
         asked = await stack.enter_async_context(
             prometheus(root, folder, int(env["SIPAGENT_CONTROL__PORT"]), asterisk.config.http_port)
         )

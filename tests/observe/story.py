@@ -65,7 +65,7 @@ def opened(call_id: str, at: float, endpoint: str = "office", direction: Directi
         model.CallAnswered(call_id=call_id, at=at + 0.4, setup_ms=400),
         model.SessionLost(call_id=call_id, at=at + 0.5, endpoint="main", detail="the connection dropped"),
         model.SessionRecovered(call_id=call_id, at=at + 0.6, how="resumed", endpoint="main", gap_ms=120.0),
-        model.CallAdopted(call_id=call_id, at=at + 0.7, worker=2, step="agent:reception"),
+        model.CallAdopted(call_id=call_id, at=at + 0.7, worker=1, step="agent:reception"),
         model.AgentSpoke(call_id=call_id, at=at + 0.8, item_id="a", latency_ms=None),
         model.AgentSpoke(
             call_id=call_id, at=at + 5, item_id="b", latency_ms=900, detection_ms=500, model_ms=340, network_ms=58,

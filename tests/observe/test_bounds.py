@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sipagent import callcontrol, leg, listener, talk
+from sipagent import callcontrol, conversation, leg, line, listener, talk
 from sipagent.dialling import DialGuard
 from sipagent.observe import bounds
 from sipagent.observe.bounds import MODELS, NONE, OTHER, Known
@@ -80,6 +80,7 @@ def test_builtins_are_those_of_the_program() -> None:
 
 def test_troubles_are_those_of_the_program() -> None:
     """A new one would be counted as `other`, where nobody looks for it."""
-    told = {what for module in (talk, listener) for what in re.findall(r'what="(\w+)"', inspect.getsource(module))}
+    modules = (talk, listener, line, conversation)
+    told = {what for module in modules for what in re.findall(r'what="(\w+)"', inspect.getsource(module))}
     told |= set(re.findall(r'Trouble\("(\w+)"', inspect.getsource(session).replace("(\n", "(")))
     assert told == bounds.TROUBLES
