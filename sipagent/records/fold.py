@@ -130,7 +130,14 @@ class Rows:
                 self._tool_returned(call, event)
             case model.TransferStarted():
                 call.transfers += 1
-                transfer = Transfer(call_id=id_, number=call.transfers, target=event.target, how=event.how, at=event.at)
+                transfer = Transfer(
+                    call_id=id_,
+                    number=call.transfers,
+                    target=event.target,
+                    how=event.how,
+                    at=event.at,
+                    summary=event.summary,
+                )
                 self.transfers.append(self._add(transfer))
             case model.TransferEnded():
                 if transfer := _pop(self.transfers, id_, "target", event.target):
@@ -160,7 +167,7 @@ class Rows:
                 call.recorded = True
                 recording = self._recording(event.recording_id, id_, event.at)
                 recording.ended_at = event.at
-                for name in ("path", "format", "seconds", "bytes", "sha256", "lost_ms"):
+                for name in ("path", "format", "seconds", "bytes", "sha256", "lost_ms", "cut"):
                     setattr(recording, name, getattr(event, name))
                 self.recorded.append(recording)
             case model.CallEnded():

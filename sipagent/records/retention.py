@@ -13,7 +13,7 @@ from sqlalchemy import Delete, Update, delete, select, update
 
 from sipagent.config import RecordsSettings
 from sipagent.records.store import SOURCES_KEPT_S, Store
-from sipagent.records.tables import Call, Callback, Delivery, Event, Source, ToolCall, Utterance
+from sipagent.records.tables import Call, Callback, Delivery, Event, Source, ToolCall, Transfer, Utterance
 
 AT_ONCE = 500
 """Rows a transaction: some 10 ms."""
@@ -40,7 +40,7 @@ async def sweep(store: Store, settings: RecordsSettings, now: float) -> Removed:
     events = await _all(store, lambda ids: delete(Event).where(Event.id.in_(ids)), old_events)
     # Events hold the words as well.
     old_words = select(Event.id).where(
-        Event.at < speech_until, Event.type.in_(("transcript", "tool_called", "tool_returned"))
+        Event.at < speech_until, Event.type.in_(("transcript", "tool_called", "tool_returned", "transfer_started"))
     )
     await _all(store, lambda ids: delete(Event).where(Event.id.in_(ids)), old_words)
     transcripts = await _words(store, speech_until)
@@ -66,6 +66,7 @@ async def _words(store: Store, until: float) -> int:
     async with store.writing() as session:
         told = (ToolCall.arguments != "") | (ToolCall.result != "")
         await session.execute(update(ToolCall).where(ToolCall.at < until, told).values(arguments="", result=""))
+        await session.execute(update(Transfer).where(Transfer.at < until, Transfer.summary != "").values(summary=""))
     return said
 
 

@@ -199,6 +199,8 @@ class Transfer(Base, kw_only=True):
     at: Mapped[At]
     ended_at: Mapped[float | None] = _maybe_moment()
     result: Mapped[str] = mapped_column(default="")
+    summary: Mapped[str] = mapped_column(default="")
+    """Who calls and why, in the agent's words."""
 
 
 class Leg(Base, kw_only=True):
@@ -235,6 +237,8 @@ class Recording(Base, kw_only=True):
     bytes: Mapped[int | None] = mapped_column(_Big, default=None)
     sha256: Mapped[str] = mapped_column(default="")
     lost_ms: Mapped[int] = mapped_column(default=0)
+    cut: Mapped[bool] = mapped_column(default=False)
+    """Its worker died: up to a second is missing at the end."""
 
 
 class Event(Base, kw_only=True):

@@ -122,6 +122,9 @@ async def test_messages(store: Store) -> None:
     assert not await box.heard(first.id, 1.0)
 
 
+SPOKEN = model.Transcript | model.ToolCalled | model.ToolReturned | model.TransferStarted
+
+
 async def count(store: Store, table: type[Base]) -> int:
     async with store.reading() as session:
         return await session.scalar(select(func.count()).select_from(table)) or 0
@@ -147,11 +150,12 @@ async def test_what_was_kept_for_long_enough_goes(store: Store) -> None:
         record = await store.call(name)
         assert record is not None
         history = record["history"]
-        [tool] = history["tools"]
+        [tool], [transfer] = history["tools"], history["transfers"]
+        assert bool(transfer["summary"]) == bool(tool["arguments"])
         return len(history["turns"]), len(history["transcript"]), len(history["events"]), tool["arguments"]
 
     everything = len(call())
-    spoken = sum(isinstance(event, model.Transcript | model.ToolCalled | model.ToolReturned) for event in call())
+    spoken = sum(isinstance(event, SPOKEN) for event in call())
     assert await left("new") == (3, 4, everything, '{"order":"4711"}')
     assert await left("words-old") == (3, 0, everything - spoken, "")
     assert await left("events-old") == (3, 0, 0, "")

@@ -169,6 +169,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("lost_ms", sa.Integer(), nullable=False),
+        sa.Column("cut", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name=op.f("fk_recordings_call_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_recordings")),
     )
@@ -197,6 +198,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("result", sa.String(), nullable=False),
+        sa.Column("summary", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name=op.f("fk_transfers_call_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("call_id", "number", name=op.f("pk_transfers")),
     )
