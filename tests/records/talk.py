@@ -41,7 +41,7 @@ def call(call_id: str = "c1", at: float = 1_790_000_000.0, *, caller: str = "+44
         made(model.Transcript, 8.1, role=Role.AGENT, item_id="a1", text="It is on its way", final=True, cut=True),
         made(model.Transcript, 9, role=Role.CALLER, item_id="u2", text="Give me your boss.", final=True),
         made(model.AgentSpoke, 10, item_id="a2", latency_ms=700.0),
-        made(model.TransferStarted, 12, target="boss", how="warm"),
+        made(model.TransferStarted, 12, target="boss", how="warm", summary="Wants the boss."),
         made(model.LegDialled, 12.1, leg="l1", to="+442079460999", trunk="vonage", purpose="transfer"),
         made(model.LegEnded, 20, leg="l1", answered=False, result="no answer", cause=19, seconds=0.0),
         made(model.TransferEnded, 20, target="boss", result="no answer"),
