@@ -148,6 +148,8 @@ def _media() -> str:
                 series_panel("Time filled", "Seconds a second of callers' time: concealed and muted was lost, paused is a phone's own silence.",
                              {"{{how}}": rate("rtp_filled_seconds_total", "how")}, "s"),
                 series_panel("Datagrams that were no audio", "A second.", {"{{why}}": rate("rtp_packets_discarded_total", "why")}, "pps"),
+                series_panel("Callers of whom nothing came", "A minute, by what was done.",
+                             {"{{action}}": "60 * " + rate("media_troubles_total", "action")}, "cpm", none()),
                 series_panel("Frames no model heard", "20 ms each, a second; and agent's speech that found no room.",
                              {"uplink": "sum(rate(sipagent_uplink_dropped_frames_total{@}[$__rate_interval]))",
                               "overflow, ms": "1000 * sum(rate(sipagent_playout_overflow_seconds_total{@}[$__rate_interval]))"},

@@ -167,12 +167,17 @@ class MediaBridge:
         self.send_frame()
         self._wheel.add(self)
 
-    def stop(self) -> None:
-        """Nothing more is sent or told; twice is fine. Lets go of everybody, so that nothing is left to collect."""
+    def detach(self) -> None:
+        """The socket goes, and perhaps another one comes (`start`); what is queued waits for it. Twice is fine."""
         self._wheel.remove(self)
         if self._socket is not None:
             self.rtp.counters.foreign += self._socket.foreign
-        self._socket = self.to_model = None
+        self._socket = None
+
+    def stop(self) -> None:
+        """Nothing more is sent or told; twice is fine. Lets go of everybody, so that nothing is left to collect."""
+        self.detach()
+        self.to_model = None
         self.on_talk = self.on_quiet = self.on_cut = self.on_resume = None
 
     # --- from the caller

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     REALTIME_LOST = "realtime_lost"
     REALTIME_SILENT = "realtime_silent"
     NO_MEDIA_PORT = "no_media_port"
+    NO_AUDIO = "no_audio"  # nothing of the caller's voice ever came
     ARI_FAILED = "ari_failed"
     SWITCH_LOST = "switch_lost"
     SHUTDOWN = "shutdown"
@@ -80,6 +81,7 @@ _MEANING = {
     Reason.REALTIME_UNREACHABLE: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_LOST: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_SILENT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.NO_AUDIO: _Meaning(Result.FAILURE, Fault.CALLER, _NORMAL_CLEARING),
     Reason.NO_MEDIA_PORT: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),
     Reason.ARI_FAILED: _Meaning(Result.FAILURE, Fault.SWITCH, _TEMPORARY_FAILURE),
     Reason.SWITCH_LOST: _Meaning(Result.FAILURE, Fault.SWITCH, _TEMPORARY_FAILURE),
@@ -376,6 +378,12 @@ class SessionOpened(_Event, frozen=True, tag="session_opened"):
     """Of [realtime]: main, or a name of its fallbacks."""
 
 
+class MediaTrouble(_Event, frozen=True, tag="media_trouble"):
+    """Nothing of the caller's voice came: `action` is repaired (a new media channel) or given_up."""
+
+    action: str
+
+
 class SessionLost(_Event, frozen=True, tag="session_lost"):
     """The voice session broke in the middle of a talk: what it was, and why."""
 
@@ -514,6 +522,7 @@ CallEvent = (
     | CallAnswered
     | SessionOpened
     | SessionClosed
+    | MediaTrouble
     | SessionLost
     | SessionRecovered
     | StepRetried

@@ -51,6 +51,7 @@ class Room:
         self._house = house
         self._undo, self._undo_media = AsyncExitStack(), AsyncExitStack()
         self._bridge: BridgeHandle | None = None
+        self._call_id = ""
         self._let_in = False
         self._looping: tuple[Any, Any, bool] | None = None
 
@@ -67,26 +68,41 @@ class Room:
         """
         if self._bridge is not None:
             return
-        house = self._house
+        self._call_id = call_id
         try:
-            self._bridge = await self._undo.enter_async_context(mixing_bridge(house.ari, call_id))
-            socket = house.ports.open(self.media.on_datagram)
-            self._undo_media.callback(house.ports.release, socket)
-            external = await self._undo_media.enter_async_context(
-                external_media(
-                    house.ari,
-                    f"{call_id}-media",
-                    host=house.settings.media.address,
-                    port=socket.port,
-                    audio_format=self.law,
-                    variables={"SIPAGENT_CALL": call_id},
-                )
-            )
-            self.media.start(socket, external.address)
-            await self._bridge.add(external.channel)
+            self._bridge = await self._undo.enter_async_context(mixing_bridge(self._house.ari, call_id))
+            await self._open_media(self._bridge)
         except BaseException:  # cancelled as well as failed: what was made goes
             await self.close()
             raise
+
+    async def renew_media(self) -> None:
+        """A new media channel in the place of one that brings nothing; what is being said goes on.
+
+        Raises:
+            AriError: Asterisk refuses; NoPortFree: too many calls.
+        """
+        if self._bridge is not None:
+            self.media.detach()
+            await self._undo_media.aclose()
+            await self._open_media(self._bridge)
+
+    async def _open_media(self, bridge: BridgeHandle) -> None:
+        house = self._house
+        socket = house.ports.open(self.media.on_datagram)
+        self._undo_media.callback(house.ports.release, socket)
+        external = await self._undo_media.enter_async_context(
+            external_media(
+                house.ari,
+                f"{self._call_id}-media",
+                host=house.settings.media.address,
+                port=socket.port,
+                audio_format=self.law,
+                variables={"SIPAGENT_CALL": self._call_id},
+            )
+        )
+        self.media.start(socket, external.address)
+        await bridge.add(external.channel)
 
     async def let_in(self, caller: ChannelHandle, *, again: bool = False) -> None:
         """The caller hears and is heard from now on; `again` after they were elsewhere."""

@@ -24,6 +24,8 @@ from sipagent.conversation import Conversation, instructed
 from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeError
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow, ToDial
+from sipagent.flow.phrases import Phrase
+from sipagent.hearing import Hearing, Verdict
 from sipagent.house import House
 from sipagent.leg import ANSWERED, Errand, dialled_group, leg_out, permitted
 from sipagent.listener import listener
@@ -33,6 +35,7 @@ from sipagent.outbound import Detector
 from sipagent.recording import Recording
 from sipagent.room import NOBODY, Room
 from sipagent.routing.facts import clean_number
+from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.transfer import Joined, Parties
 
@@ -115,6 +118,8 @@ class Visit:
         self._understood = ""
         """A key that was said. A step may do what it likes, so it does it in our task, not in the model's socket."""
         self._room: Room | None = None
+        self._minding: Room | None = None
+        """The room in which somebody minds whether the caller is heard."""
         self._conversation: Conversation | None = None
         self._control: CallControl | None = None
         self._secrets: dict[str, str] = {}
@@ -207,6 +212,9 @@ class Visit:
             await channel.progress()
         await room.let_in(channel)
         if self._story.answered_s is not None:
+            if self._minding is not room:
+                self._minding = room
+                self._group.create_task(self._mind_hearing(room))
             await room.record()
         return room
 
@@ -415,6 +423,24 @@ class Visit:
         if self._room is not None:
             await self._room.let_in(self._caller.channel, again=True)
         return word
+
+    async def _mind_hearing(self, room: Room) -> None:
+        """One-way audio: a new media channel, and if they cannot be heard all the same, somebody else, or a word."""
+        hearing = Hearing(self._loop.time())
+        while self._room is room and not self.leg:
+            await asyncio.sleep(1)
+            verdict = hearing.look(room.rtp.counters.received, self._loop.time(), held=self._held)
+            if verdict is Verdict.REPAIR:
+                self._emit(model.MediaTrouble, action="repaired")
+                with contextlib.suppress(AriError, NoPortFree):
+                    await room.renew_media()
+            elif verdict is Verdict.DEAF:
+                self._emit(model.MediaTrouble, action="given_up")
+                call = self._house.settings.call
+                room.media.flush()
+                room.play([Phrase(call.not_heard, call.language)])
+                await asyncio.sleep(room.media.queue.queued_ms / 1000 + 2 * PTIME_MS / 1000)
+                raise CallOver(CallOutcome(Reason.NO_AUDIO, "nothing of the caller's voice ever came"))
 
     # --- somebody takes their place
 

@@ -388,6 +388,7 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
     texts = (
         call.apology,
         call.one_moment,
+        call.not_heard,
         call.handover,
         call.warm_question,
         *([announcement] if announcement else []),

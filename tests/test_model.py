@@ -48,6 +48,7 @@ EVENTS: list[orders.Upward] = [
         counters={"rtp_lost": 0},
         quality={"caller_to_model": LEG},
     ),
+    model.MediaTrouble(call_id="c", at=1.5, action="repaired"),
     model.SessionLost(call_id="c", at=1.5, endpoint="main", detail="the connection dropped"),
     model.SessionRecovered(call_id="c", at=1.5, how="resumed", endpoint="main", gap_ms=140.5),
     model.SessionClosed(call_id="c", at=1.5, model="m", seconds=61.5, agent_audio_s=20.1),

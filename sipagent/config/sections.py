@@ -240,6 +240,8 @@ class CallSettings(Section):
     """Ring while media and model connect; answer after this long even if the model is late."""
     apology: str = "We are sorry, your call cannot be served at the moment. Please try again later."
     one_moment: str = "One moment, please."
+    not_heard: str = "I am sorry, I cannot hear you. Please call again."
+    """What a caller is told of whom no sound ever came."""
     handover: str = "One moment please, I will connect you."
     """What the caller hears on their way to an agent's `fallback`."""
     warm_question: str = "You have a call. To take it, press 1. To decline, press 2."

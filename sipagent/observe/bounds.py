@@ -39,6 +39,7 @@ _STEP_KINDS = {
     "agent": "agents", "menu": "menus", "announcement": "announcements", "collect": "collects", "queue": "queues",
     "voicemail": "mailboxes", "messages": "mailboxes", "dial": "dials",
 }  # fmt: skip
+MEDIA_ACTIONS = frozenset({"repaired", "given_up"})
 RECOVERIES = frozenset({"resumed", "primed"})
 _BARE_STEPS = frozenset({"hangup", "reject", "repeat", "back", "operator"})
 

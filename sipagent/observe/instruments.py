@@ -137,6 +137,9 @@ class Instruments:
             "call_mos", "Mean opinion score of a call by the E-model (ITU-T G.107), 1 to 4.41.",
             "direction", "trunk", buckets=_MOS,
         )  # fmt: skip
+        self.media_troubles = count(
+            "media_troubles_total", "Callers of whom nothing came: what was done about it.", "action"
+        )
         self.discarded = count("rtp_packets_discarded_total", "Datagrams from Asterisk that were no audio.", "why")
         self.filled = count("rtp_filled_seconds_total", "Caller's time that was filled: how, or why.", "how")
         self.uplink_dropped = count("uplink_dropped_frames_total", "20 ms frames of callers that no model heard.")

@@ -99,6 +99,10 @@ class CallMetrics:
                 self._out(call, event)
             case model.RecordingStarted() | model.RecordingPaused() | model.RecordingResumed() | model.RecordingEnded():
                 self._recording(event)
+            case model.MediaTrouble():
+                mark(
+                    self._to.media_troubles.labels(bounds.one_of(event.action, bounds.MEDIA_ACTIONS)), 1, event.call_id
+                )
             case model.CallAdopted():
                 self._to.adopted.inc()
             case model.Transcript() | model.ToolCalled():

@@ -134,7 +134,7 @@ def refers(user: str, to: str) -> str:
     return '<pause milliseconds="1500"/>' + _ASK.format(user=user, to=to) + 2 * (_TOLD + ok)
 
 
-def _scenario(user: str, password: str, words: Path, then: str) -> str:
+def _scenario(user: str, password: str, words: Path | None, then: str) -> str:
     login = f"[authentication username={user} password={password}]\n"
     early = '<recv response="100" optional="true"/><recv response="180" optional="true"/>'
     parts = [
@@ -145,7 +145,7 @@ def _scenario(user: str, password: str, words: Path, then: str) -> str:
         early,
         '<recv response="200" rrs="true"/>',
         _ACK.format(uri="[next_url]", via=_VIA, user=user, cseq=2),
-        f'<nop><action><exec rtp_stream="{words},-1,0"/></action></nop>',
+        f'<nop><action><exec rtp_stream="{words},-1,0"/></action></nop>' if words else "",
         then,
         '<recv request="BYE"/>',
         _RESPONSE.format(status="200 OK", user=user),
@@ -161,9 +161,12 @@ def obeys(user: str, answer: str) -> str:
 
 @contextlib.asynccontextmanager
 async def caller(
-    sipp: Sequence[str], config: AsteriskConfig, words: Path, then: str, folder: Path
+    sipp: Sequence[str], config: AsteriskConfig, words: Path | None, then: str, folder: Path
 ) -> AsyncIterator[Path]:
-    """Somebody who calls 100, says the words over and over, and does this; gives the log of what they were told."""
+    """Somebody who calls 100, says the words over and over (None: sends no sound at all), and does this.
+
+    Gives the log of what they were told.
+    """
     file, log = folder / "referred.xml", folder / "referred.log"
     file.write_text(_scenario(config.phone_user, config.phone_password, words, then))
     process = await asyncio.create_subprocess_exec(

@@ -63,6 +63,7 @@ def opened(call_id: str, at: float, endpoint: str = "office", direction: Directi
             connect_ms=300, acknowledged=True,
         ),
         model.CallAnswered(call_id=call_id, at=at + 0.4, setup_ms=400),
+        model.MediaTrouble(call_id=call_id, at=at + 0.5, action="repaired"),
         model.SessionLost(call_id=call_id, at=at + 0.5, endpoint="main", detail="the connection dropped"),
         model.SessionRecovered(call_id=call_id, at=at + 0.6, how="resumed", endpoint="main", gap_ms=120.0),
         model.CallAdopted(call_id=call_id, at=at + 0.7, worker=1, step="agent:reception"),

@@ -129,7 +129,7 @@ def test_nothing_is_kept_of_calls_that_are_over(node: Node) -> None:
 def test_strangers_are_counted_and_make_no_call(node: Node) -> None:
     node.take(*story.opened("1.1", 1)[1:], *story.ended("1.1", 3))
     assert node.value("calls_ended_total", trunk="other", agent="other") == 1
-    assert node.value("events_of_unknown_calls_total") == 11
+    assert node.value("events_of_unknown_calls_total") == 12
     assert node.value("realtime_sessions_open") is None
 
 
