@@ -110,7 +110,19 @@ class ControlProcess:
                 self.records.recorder.on_safe = self._hub.safe
                 await stack.enter_async_context(self.records.running(lambda: self._hub.linked))
                 await stack.enter_async_context(self._calling_back(self.records))
+            if self._settings.tracing.endpoint:
+                await stack.enter_async_context(self._tracing())
             await self._serve(prompts, listening)
+
+    @contextlib.asynccontextmanager
+    async def _tracing(self) -> AsyncIterator[None]:
+        """Calls are told to a collector for the length of the block."""
+        from sipagent.observe.tracing import Tracing  # noqa: PLC0415 - 12 MB, for who has a collector
+
+        tracing = Tracing(self._settings.tracing, self._settings.log)
+        self.live.subscribe(tracing.take, tracing.lost)
+        async with tracing.running():
+            yield
 
     @contextlib.asynccontextmanager
     async def _calling_back(self, records: Records) -> AsyncIterator[None]:
@@ -234,7 +246,7 @@ class _ApiServer(uvicorn.Server):
 
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that were changed and are read at the start only."""
-    fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log")
+    fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log", "tracing")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 

@@ -177,6 +177,8 @@ class CallRouted(_Event, frozen=True, tag="call_routed"):
 
     route: str
     destination: str
+    traceparent: str = ""
+    """The trace that the far end began, where [tracing] has it kept."""
 
 
 class StepEntered(_Event, frozen=True, tag="step_entered"):
@@ -332,6 +334,8 @@ class ToolCalled(_Event, frozen=True, tag="tool_called"):
 
     name: str
     arguments: str = ""
+    tool_call_id: str = ""
+    """The model's own name of this use, the same in ToolReturned."""
 
 
 class ToolReturned(_Event, frozen=True, tag="tool_returned"):
@@ -345,6 +349,7 @@ class ToolReturned(_Event, frozen=True, tag="tool_returned"):
     duration_ms: float
     bytes: int
     result: str = ""
+    tool_call_id: str = ""
 
 
 class CallAnswered(_Event, frozen=True, tag="call_answered"):

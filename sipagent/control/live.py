@@ -77,10 +77,15 @@ class Live:
         self.counts: Counter[str] = Counter()
         self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
+        self._mourners: list[Callable[[str], None]] = []
 
-    def subscribe(self, subscriber: Callable[[model.CallEvent], None]) -> None:
-        """Hear every event; a subscriber only takes note."""
+    def subscribe(
+        self, subscriber: Callable[[model.CallEvent], None], lost: Callable[[str], None] | None = None
+    ) -> None:
+        """Hear every event, and the id of each call whose worker is `lost`; a subscriber only takes note."""
         self._subscribers.append(subscriber)
+        if lost is not None:
+            self._mourners.append(lost)
 
     def worker_state(self, number: int, state: orders.WorkerState | None) -> None:
         """A worker said how it does, or went away."""
@@ -113,6 +118,8 @@ class Live:
             self.counts["calls_without_end"] += 1
             call.state = "lost"
             self.ended.append(self.calls.pop(call.call_id))
+            for lost in self._mourners:
+                lost(call.call_id)
 
     def take(self, event: model.CallEvent) -> None:
         """One event, in the order its worker sent it."""
