@@ -20,10 +20,11 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_calls, api_recordings
+from sipagent.control import api, api_calls, api_probes, api_recordings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
+from sipagent.control.probes import Probes
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.supervisor import Supervisor
 from sipagent.errors import ConfigError, ToolError
@@ -94,6 +95,7 @@ class ControlProcess:
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
+        self.probes = Probes(self.operator, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
@@ -158,16 +160,21 @@ class ControlProcess:
             api_recordings.router(self._recorder.shelf, self.operator),
             api_records.router(self.records),
             api_callbacks.router(self.records, self.operator, self._settings),
+            api_probes.router(self.probes),
         )
         server = _ApiServer(api_config(self.live, self.reload, *routers))
         recording = asyncio.create_task(self._recorder.run(), name="recordings")
         recording.add_done_callback(_told_if_failed)
+        probing = asyncio.create_task(self.probes.run(), name="probes")
+        probing.add_done_callback(_told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
         try:
             await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            probing.cancel()
+            await asyncio.wait({probing})
             workers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await workers
@@ -275,9 +282,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _told_if_failed(task: asyncio.Task[None]) -> None:
-    """Without its recorder a node still takes calls; somebody has to know."""
+    """Without its recorder or its probes a node still takes calls; somebody has to know."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("recorder_failed", exc_info=error)
+        log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
 def _log_progress(done: int, count: int) -> None:

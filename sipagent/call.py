@@ -181,7 +181,7 @@ class Call:
         routes = self._house.policy.routes
         headers = {name: clean_header(await caller.channel.sip_header(name)) for name in routes.headers}
         header = self._house.settings.tracing.header
-        traceparent = tracecontext.valid(await caller.channel.sip_header(header)) if header else ""
+        traceparent = tracecontext.valid(clean_header(await caller.channel.sip_header(header))) if header else ""
         self._trace(traceparent)
         facts = facts_of(self.invite, headers, self._house.settings)
         decision = routes.decide(facts, dt.datetime.now(dt.UTC))

@@ -172,6 +172,10 @@ class CallStarted(_Event, frozen=True, tag="call_started"):
     direction: Direction = Direction.IN
 
 
+PROBE = "probe:"
+"""With its name, the destination of a call that a probe makes: no customer's."""
+
+
 class CallRouted(_Event, frozen=True, tag="call_routed"):
     """A route took the call; both are empty when none did."""
 
@@ -194,7 +198,7 @@ class LegDialled(_Event, frozen=True, tag="leg_dialled"):
     to: str
     trunk: str
     purpose: str
-    """transfer, flow, outbound, supervisor."""
+    """transfer, flow, outbound, supervisor, probe."""
 
 
 class LegEnded(_Event, frozen=True, tag="leg_ended"):

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import structlog
 
 from sipagent import model, orders, tuning
@@ -34,6 +36,7 @@ from sipagent.model import CallOutcome, Reason
 from sipagent.observe.logs import log_event
 from sipagent.orders import Answer, WorkerState
 from sipagent.outbound import errand_of
+from sipagent.probe import probe
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
 from sipagent.tools.client import Toolbox
@@ -158,9 +161,27 @@ class Worker:
             case orders.Originate():
                 self._listener(Answer(order.id, self._call_out(order)))
             case orders.Tell() | orders.Supervise() | orders.Dismiss():
-                task = asyncio.create_task(self._in_call(order), name="order")
-                self._asides.add(task)
-                task.add_done_callback(self._asides.discard)
+                self._aside(self._in_call(order))
+            case orders.Probe():
+                self._aside(self._probe(order))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """An order that takes its time, beside the calls."""
+        task = asyncio.create_task(work, name="order")
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
+    async def _probe(self, order: orders.Probe) -> None:
+        """Call ourselves, and say how that was."""
+        error = detail = ""
+        if not self.accepting:
+            error = "this worker takes no calls"
+        elif not self.ari.connected:
+            error = "Asterisk is away"
+        else:
+            structlog.contextvars.bind_contextvars(call_id=order.call_id)
+            detail = msgspec.json.encode(await probe(order, self.house)).decode()
+        self._listener(Answer(order.id, error, detail))
 
     def _call_out(self, order: orders.Originate) -> str:
         """Begin a call; why not, where it cannot even begin."""
@@ -250,6 +271,10 @@ class Worker:
 
     async def _end_calls(self, outcome: CallOutcome) -> None:
         self.accepting = False
+        for aside in self._asides:
+            aside.cancel()
+        if self._asides:
+            await asyncio.wait(self._asides, timeout=DRAIN_S)
         tasks = [task for _, task in self._calls.values()]
         for call, _ in list(self._calls.values()):
             call.hang_up(outcome)
