@@ -35,6 +35,7 @@ from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
 
 if TYPE_CHECKING:
+    from sipagent.observe.tracing import Tracing
     from sipagent.records.service import Records
 
 log = structlog.get_logger()
@@ -95,6 +96,8 @@ class ControlProcess:
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
+        self.tracing: Tracing | None = None
+        """Once it runs; its `counts` are the metrics'."""
         self.probes = Probes(self.operator, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
@@ -121,7 +124,7 @@ class ControlProcess:
         """Calls are told to a collector for the length of the block."""
         from sipagent.observe.tracing import Tracing  # noqa: PLC0415 - 12 MB, for who has a collector
 
-        tracing = Tracing(self._settings.tracing, self._settings.log)
+        self.tracing = tracing = Tracing(self._settings.tracing, self._settings.log)
         self.live.subscribe(tracing.take, tracing.lost)
         async with tracing.running():
             yield

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from sipagent import orders
 from sipagent.config import Settings
-from sipagent.control import api_probes
+from sipagent.control import api_probes, probes
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
@@ -24,12 +24,12 @@ from sipagent.orders import ProbeResult
 from tests.waiting import until
 
 
-def settings(**probes: Any) -> Settings:
+def settings(**wanted: Any) -> Settings:
     return Settings(
         agents={"reception": {"instructions": "x"}},
         numbers={"100": "reception"},
         trunks={name: {"preset": "generic-ip", "hosts": ["192.0.2.1"]} for name in ("vonage", "backup")},
-        probes=probes or {"uk": {"trunks": ["vonage", "backup"], "number": "+442079460123", "every_s": 60}},
+        probes=wanted or {"uk": {"trunks": ["vonage", "backup"], "number": "+442079460123", "every_s": 60}},
     )
 
 
@@ -109,6 +109,20 @@ async def test_a_node_that_cannot_probe_has_failed(tmp_path: Path) -> None:
     assert node.asked == []
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_a_schedule_begins_once_the_node_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "FIRST_AFTER_S", 0.0)
+    node = Node(tmp_path)
+    running = asyncio.create_task(node.probes.run())
+    try:
+        node.ready()
+        await until(lambda: len(node.asked) == 2, "both trunks")
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert [place.running for *_, place in node.probes.all()] == [None, None]  # nothing is left behind
+    assert node.heard == []
 
 
 async def test_a_reload_adds_and_removes(node: Node) -> None:

@@ -35,7 +35,7 @@ async def client(records: Records | None) -> AsyncIterator[httpx.AsyncClient]:
     async def nothing(*_: object) -> Any:
         return False
 
-    transport = httpx.ASGITransport(api.build(Live(1), nothing, nothing, api_records.router(records)))
+    transport = httpx.ASGITransport(api.build(Live(1), nothing, api_records.router(records)))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as made:
         yield made
 
