@@ -21,7 +21,7 @@ from sipagent.orders import Answer, Probe, ProbeResult
 from sipagent.standin.config import Mode, StandinConfig
 from tests.e2e.callee import callee
 from tests.e2e.conftest import MakeRig, Rig
-from tests.e2e.desk import BUSY, RINGS, desk
+from tests.e2e.desk import RINGS, desk
 from tests.e2e.test_flow import company
 from tests.e2e.test_processes import get, on, output_of, ready, sipagent
 from tests.e2e.town import Town, switches
@@ -59,7 +59,14 @@ async def probed(node: Rig, trunk: str, to: str, *, within_s: float = 6.0, **mor
 async def in_town(switches: Town, rig: MakeRig, **more: Any) -> Rig:
     tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})
     changes = {"agent": {"greeting": GREETING}, "numbers": {"404": "reception"}} | more
-    return await rig(StandinConfig(think_ms=100), asterisk=tls, trunks=switches.trunks, **changes)
+    node = await rig(StandinConfig(think_ms=100), asterisk=tls, trunks=switches.trunks, **changes)
+
+    async def reachable() -> bool:
+        return bool((await node.ari.request("GET", "endpoints/PJSIP/office"))["state"] == "online")
+
+    # OPTIONS every second: on a machine that has too much to do, one of them may have had no answer.
+    await until(reachable, "the PBX to answer")
+    return node
 
 
 async def test_out_through_a_trunk_and_back_to_our_agent(switches: Town, rig: MakeRig) -> None:
@@ -91,7 +98,7 @@ async def test_only_the_probe_itself_may_come_back(switches: Town, rig: MakeRig)
     node = await in_town(switches, rig, numbers={}, routes=[{"to": "404", "go": "dial:404@office"}])
     result = await probed(node, "office", "404", within_s=4.0)
     assert not result.ok
-    await until(lambda: len(node.of(model.CallEnded)) == 3, "all of its calls to end")
+    await until(lambda: len(node.of(model.CallEnded)) == 3, f"all of its calls to end ({result.why})")
     assert [event.outcome.detail for event in node.of(model.CallEnded)].count(LOOPED) == 1
     await node.nothing_left()
 
@@ -126,18 +133,11 @@ async def test_the_dial_policy_holds_for_probes(switches: Town, rig: MakeRig) ->
     await node.nothing_left(standin_sees=False)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "why", "cause"),
-    [(RINGS, "not answered: no answer", 19), (BUSY, "not answered: busy", 17)],
-    ids=["rings", "busy"],
-)
-async def test_nobody_answers(
-    company: Company, root: Root, tmp_path: Path, scenario: str, why: str, cause: int
-) -> None:
-    async with desk(root.command("sipp"), scenario, tmp_path) as port:
+async def test_nobody_answers(company: Company, root: Root, tmp_path: Path) -> None:
+    async with desk(root.command("sipp"), RINGS, tmp_path) as port:
         node = await company(port)
         result = await probed(node, "pbx", "401", within_s=2.0)
-    assert (result.ok, result.why, result.cause) == (False, why, cause)
+    assert (result.ok, result.why, result.cause) == (False, "not answered: no answer", 19)
     await node.nothing_left(standin_sees=False)
 
 
