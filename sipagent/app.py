@@ -20,10 +20,11 @@ import uvicorn
 from fastapi import APIRouter
 
 from sipagent.config import Settings
-from sipagent.control import api, api_calls, api_metrics, api_recordings, api_service
+from sipagent.control import api, api_calls, api_metrics, api_probes, api_recordings, api_service
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
+from sipagent.control.probes import Probes
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.rescue import Rescue
 from sipagent.control.supervisor import Supervisor
@@ -37,6 +38,7 @@ from sipagent.speech import Flite
 from sipagent.worker import Worker, needed_prompts
 
 if TYPE_CHECKING:
+    from sipagent.observe.tracing import Tracing
     from sipagent.records.service import Records
 
 log = structlog.get_logger()
@@ -99,6 +101,9 @@ class ControlProcess:
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
         self.upgrade = Upgrade(self._hub, self.live)
         self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
+        self.tracing: Tracing | None = None
+        """Once it runs; its `counts` are the metrics'."""
+        self.probes = Probes(self.operator, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
@@ -120,7 +125,19 @@ class ControlProcess:
                 self.records.recorder.on_safe = self._hub.safe
                 await stack.enter_async_context(self.records.running(lambda: self._hub.linked))
                 await stack.enter_async_context(self._calling_back(self.records))
+            if self._settings.tracing.endpoint:
+                await stack.enter_async_context(self._tracing())
             await self._serve(prompts, listening)
+
+    @contextlib.asynccontextmanager
+    async def _tracing(self) -> AsyncIterator[None]:
+        """Calls are told to a collector for the length of the block."""
+        from sipagent.observe.tracing import Tracing  # noqa: PLC0415 - 12 MB, for who has a collector
+
+        self.tracing = tracing = Tracing(self._settings.tracing, self._settings.log)
+        self.live.subscribe(tracing.take, tracing.lost)
+        async with tracing.running():
+            yield
 
     @contextlib.asynccontextmanager
     async def _calling_back(self, records: Records) -> AsyncIterator[None]:
@@ -158,10 +175,13 @@ class ControlProcess:
             api_records.router(self.records),
             api_callbacks.router(self.records, self.operator, self._settings),
             api_metrics.router(self.metrics.registry),
+            api_probes.router(self.probes),
         )
         server = _ApiServer(api_config(self.live, self.reload, *routers))
         recording = asyncio.create_task(self._recorder.run(), name="recordings")
         recording.add_done_callback(_told_if_failed)
+        probing = asyncio.create_task(self.probes.run(), name="probes")
+        probing.add_done_callback(_told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(server.serve([listening]), name="api")
         log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
@@ -169,6 +189,8 @@ class ControlProcess:
             await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._rescue.aclose()
+            probing.cancel()
+            await asyncio.wait({probing})
             workers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await workers
@@ -255,7 +277,7 @@ class _ApiServer(uvicorn.Server):
 
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that were changed and are read at the start only."""
-    fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log")
+    fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log", "tracing")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
 
 
@@ -284,9 +306,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _told_if_failed(task: asyncio.Task[None]) -> None:
-    """Without its recorder a node still takes calls; somebody has to know."""
+    """Without its recorder or its probes a node still takes calls; somebody has to know."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("recorder_failed", exc_info=error)
+        log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
 def _log_progress(done: int, count: int) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from sipagent import carried as carried_by
-from sipagent import model
+from sipagent import model, tracecontext
 from sipagent.ari import events as ari_events
 from sipagent.ari.client import BRIDGE_SUFFIX, ChannelEvents
 from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, mixing_bridge
@@ -38,6 +38,7 @@ from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of,
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.supervision import Supervision
+from sipagent.tracecontext import Trace
 from sipagent.transfer import Joined
 from sipagent.visit import CallOver, Visit, Visitor
 
@@ -294,13 +295,17 @@ class Call:
         caller = self._watch(self._caller)
         routes = self._house.policy.routes
         headers = {name: clean_header(await caller.channel.sip_header(name)) for name in routes.headers}
+        header = self._house.settings.tracing.header
+        traceparent = tracecontext.valid(clean_header(await caller.channel.sip_header(header))) if header else ""
+        self._trace(traceparent)
         facts = facts_of(self.invite, headers, self._house.settings)
         decision = routes.decide(facts, dt.datetime.now(dt.UTC))
         group = dialled_group(self.invite.endpoint, facts.called[-1])
         if (count := await caller.channel.variable(f"GROUP_COUNT({group})")).isdigit() and int(count):
             log.error("call_loop", number=facts.called[-1], mend="the other side routes this number to us")
             raise CallOver(CallOutcome(Reason.REJECTED, "a call of ours that came back to us", LOOP_CAUSE))
-        self._emit(model.CallRouted, route=decision.route, destination=str(decision.go or ""))
+        destination = str(decision.go or "")
+        self._emit(model.CallRouted, route=decision.route, destination=destination, traceparent=traceparent)
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
         variables = variables_of(self.invite, facts)
@@ -309,6 +314,7 @@ class Call:
 
     async def _reach(self, order: Originate, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """We call somebody, and an agent talks with whoever answers."""
+        self._trace()
         try:
             reached = await reach(order, self._house, self._emit, undo)
         except DialingRefused as refusal:
@@ -330,6 +336,12 @@ class Call:
         return Destination(f"agent:{order.agent}"), Visitor(
             self.id, caller, order.to, reached.trunk, self.law, variables, order
         )
+
+    def _trace(self, incoming: str = "") -> None:
+        """Whoever works for this call from here on can tell others which trace it belongs to."""
+        tracing = self._house.settings.tracing
+        if tracing.endpoint:
+            tracecontext.current.set(Trace.of(self.id, tracing.node, tracing.sample_ratio, incoming))
 
     def _watch(self, caller: Caller | None) -> Caller:
         """From here on we hear of everything that happens to them."""

@@ -61,13 +61,15 @@ class Errand:
     """The channel's id."""
     to: ToDial
     purpose: str
-    """transfer, flow, outbound, supervisor."""
+    """transfer, flow, outbound, supervisor, probe."""
     caller: str = ""
     """Whose calls out these count as."""
     beside: str = ""
     """A channel that is up already, of whoever is to talk with them."""
     listed: bool = True
     """The number stands in the configuration; one that a caller or a program gave needs dial_policy.allow."""
+    comes_back: bool = False
+    """It is meant to come in again (a probe), and is no loop when it does."""
 
     def number(self, house: House) -> str:
         """+E.164 where the trunk tells how to read it, else as it stands."""
@@ -176,12 +178,12 @@ class Leg:
         }
         if for_channel:
             query["originator"] = for_channel
-        group = dialled_group(to.trunk, self._errand.number(self._house)).partition("@")[0]
         variables = {f"PJSIP_HEADER(add,{name})": value for name, value in (headers or {}).items()}
+        if not self._errand.comes_back:
+            group, _, _ = dialled_group(to.trunk, self._errand.number(self._house)).partition("@")
+            variables["GROUP(dialled)"] = group
         try:
-            await self._house.ari.request(
-                "POST", "channels", query, {"variables": {"GROUP(dialled)": group, **variables}}
-            )
+            await self._house.ari.request("POST", "channels", query, {"variables": variables})
         except AriError as error:
             self._rung = Rung(f"unreachable ({error})", UNREACHABLE)
         else:

@@ -182,11 +182,17 @@ class CallAdopted(_Event, frozen=True, tag="call_adopted"):
     """Where it goes on."""
 
 
+PROBE = "probe:"
+"""With its name, the destination of a call that a probe makes: no customer's."""
+
+
 class CallRouted(_Event, frozen=True, tag="call_routed"):
     """A route took the call; both are empty when none did."""
 
     route: str
     destination: str
+    traceparent: str = ""
+    """The trace that the far end began, where [tracing] has it kept."""
 
 
 class StepEntered(_Event, frozen=True, tag="step_entered"):
@@ -205,7 +211,7 @@ class LegDialled(_Event, frozen=True, tag="leg_dialled"):
     to: str
     trunk: str
     purpose: str
-    """transfer, flow, outbound, supervisor."""
+    """transfer, flow, outbound, supervisor, probe."""
 
 
 class LegEnded(_Event, frozen=True, tag="leg_ended"):
@@ -345,6 +351,8 @@ class ToolCalled(_Event, frozen=True, tag="tool_called"):
 
     name: str
     arguments: str = ""
+    tool_call_id: str = ""
+    """The model's own name of this use, the same in ToolReturned."""
 
 
 class ToolReturned(_Event, frozen=True, tag="tool_returned"):
@@ -358,6 +366,7 @@ class ToolReturned(_Event, frozen=True, tag="tool_returned"):
     duration_ms: float
     bytes: int
     result: str = ""
+    tool_call_id: str = ""
 
 
 class CallAnswered(_Event, frozen=True, tag="call_answered"):

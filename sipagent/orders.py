@@ -125,6 +125,46 @@ class Adopt(_Order, frozen=True, tag="adopt"):
     worker: int
 
 
+class Probe(_Order, frozen=True, tag="probe"):
+    """Call through a trunk to a number that comes back to us, and listen. Answered when it is over.
+
+    The answer's `detail` is a `ProbeResult` as JSON; its `error` is why nothing was even tried.
+    """
+
+    call_id: str
+    name: str
+    """Of [probes]."""
+    trunk: str
+    to: str
+    within_s: float
+    """INVITE to the first words."""
+    listen_s: float
+    voice: bool = True
+    """Somebody has to speak; False: an answer is enough."""
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a probe went. Milliseconds count from the INVITE; None is "not known"."""
+
+    name: str
+    trunk: str
+    call_id: str
+    at: float
+    """When it began, Unix seconds."""
+    ok: bool
+    why: str = ""
+    """What was wrong; empty when it passed."""
+    cause: int = 0
+    """Q.850 of a call that was not answered; 0 where nobody named one."""
+    answer_ms: float | None = None
+    voice_ms: float | None = None
+    """The first sound of what turned out to be speech."""
+    mos: float | None = None
+    loss_percent: float | None = None
+    jitter_ms: float | None = None
+    rtt_ms: float | None = None
+
+
 class Tell(_Order, frozen=True, tag="tell"):
     """Whisper to the agent of a live call: it acts on it, the caller does not hear it."""
 
@@ -166,6 +206,7 @@ Order = (
     HangUp
     | Reload
     | Originate
+    | Probe
     | Adopt
     | Drain
     | Abandon

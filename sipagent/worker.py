@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import structlog
 
 from sipagent import carried, model, orders, tuning
@@ -37,6 +38,7 @@ from sipagent.model import CallOutcome, Reason
 from sipagent.observe.logs import log_event
 from sipagent.orders import Answer, WorkerState
 from sipagent.outbound import errand_of
+from sipagent.probe import probe
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
 from sipagent.tools.client import Toolbox
@@ -178,6 +180,8 @@ class Worker:
                 self._aside(self._adopted(order))
             case orders.Tell() | orders.Supervise() | orders.Dismiss():
                 self._aside(self._in_call(order))
+            case orders.Probe():
+                self._aside(self._probe(order))
 
     async def _pass_on(self, channel: ari_events.Channel) -> None:
         """We take no calls: another worker does, or the dialplan says that nobody can."""
@@ -185,6 +189,7 @@ class Worker:
             await ChannelHandle(self.ari, channel.id).continue_in(*NEXT_EXTENSION)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """An order that takes its time, beside the calls."""
         task = asyncio.create_task(work, name="order")
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
@@ -194,6 +199,18 @@ class Worker:
             self._listener(Answer(order.id, detail=await self._adopt(order.worker)))
         except AriError as error:
             self._listener(Answer(order.id, str(error)))
+
+    async def _probe(self, order: orders.Probe) -> None:
+        """Call ourselves, and say how that was."""
+        error = detail = ""
+        if not self.accepting:
+            error = "this worker takes no calls"
+        elif not self.ari.connected:
+            error = "Asterisk is away"
+        else:
+            structlog.contextvars.bind_contextvars(call_id=order.call_id)
+            detail = msgspec.json.encode(await probe(order, self.house)).decode()
+        self._listener(Answer(order.id, error, detail))
 
     def _call_out(self, order: orders.Originate) -> str:
         """Begin a call; why not, where it cannot even begin."""
@@ -285,6 +302,10 @@ class Worker:
 
     async def _end_calls(self, outcome: CallOutcome) -> None:
         self.accepting = False
+        for aside in self._asides:
+            aside.cancel()
+        if self._asides:
+            await asyncio.wait(self._asides, timeout=DRAIN_S)
         tasks = [task for _, task in self._calls.values()]
         for call, _ in list(self._calls.values()):
             call.hang_up(outcome)

@@ -41,7 +41,7 @@ def test_the_example_is_well_formed_and_its_commented_values_are_the_defaults() 
     text = re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text())
     text = re.sub(r"(?m)^instructions_file = .*$", "", text)
     uncommented = load(write(text))
-    for section in ("asterisk", "realtime", "media", "call", "recording", "control", "standin", "log"):
+    for section in ("asterisk", "realtime", "media", "call", "recording", "control", "standin", "log", "tracing"):
         assert getattr(uncommented, section) == getattr(plain, section), section
     assert uncommented.agents["reception"] == plain.agents["reception"]
 

@@ -74,6 +74,15 @@ def told(tmp_path: Path, text: str) -> str:
         ('[[routes]]\ngo = "voicemail:m"\n[mailboxes.m]\npin = "12a4"\n', "a PIN is 4 to 10 digits"),
         ('[hours.h]\ntimezone = "UTC"\nweek = { mon = "25:00-26:00" }\n', "hours.h.week"),
         ("", "no call goes anywhere"),
+        (
+            '[[routes]]\ngo = "hangup"\n[probes.uk]\ntrunks = ["vonage"]\nnumber = "+442079460123"\n',
+            "probes.uk.trunks.0: no trunk 'vonage'; there is phone",
+        ),
+        (
+            '[[routes]]\ngo = "hangup"\n[tracing]\nendpoint = "http://example.com/v1/traces"\nheaders = { a = "x" }\n',
+            "headers must not cross a network in clear",
+        ),
+        ('[[routes]]\ngo = "hangup"\n[tracing]\nheader = "Via"\n', "tracing.header"),
         ('[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = ""\nkeys = { "1" = "hangup" }\n', "a silence in a call"),
         ('[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = {}\nkeys = { "1" = "hangup" }\n', "a silence in a call"),
         (

@@ -25,6 +25,7 @@ from sipagent.config.sections import (
 )
 from sipagent.config.settings import Settings
 from sipagent.config.trunks import Trunk
+from sipagent.config.watching import TracingSettings
 
 __all__ = [
     "Agent",
@@ -39,6 +40,7 @@ __all__ = [
     "RecordsSettings",
     "Settings",
     "StandinSettings",
+    "TracingSettings",
     "Trunk",
     "VadSettings",
     "WorkerSettings",

@@ -219,17 +219,20 @@ def _transfers(settings: Settings) -> Iterator[Problem]:
                 )
 
 
+def _ways_out(where: Path, trunks: tuple[str, ...], settings: Settings) -> Iterator[Problem]:
+    for place, name in enumerate(trunks):
+        trunk = settings.trunks.get(name)
+        if name not in settings.endpoints:
+            yield Problem((*where, place), _nobody("trunk", name, settings.endpoints))
+        elif trunk and not trunk.hosts and trunk.auth.kind != "accept":
+            yield Problem((*where, place), f"trunk {name!r} has no hosts: calls out go nowhere")
+
+
 def _outward(settings: Settings) -> Iterator[Problem]:
     outbound = settings.outbound
-    for place, trunk in enumerate(outbound.trunks):
-        if trunk not in settings.endpoints:
-            yield Problem(("outbound", "trunks", place), _nobody("trunk", trunk, settings.endpoints))
-        elif (
-            trunk in settings.trunks
-            and not settings.trunks[trunk].hosts
-            and settings.trunks[trunk].auth.kind != "accept"
-        ):
-            yield Problem(("outbound", "trunks", place), f"trunk {trunk!r} has no hosts: calls out go nowhere")
+    yield from _ways_out(("outbound", "trunks"), outbound.trunks, settings)
+    for name, probe in settings.probes.items():
+        yield from _ways_out(("probes", name, "trunks"), probe.trunks, settings)
     if outbound.hours and outbound.hours not in settings.hours:
         yield Problem(("outbound", "hours"), _nobody("hours", outbound.hours, settings.hours))
     for name, supervisor in settings.supervisors.items():

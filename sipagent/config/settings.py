@@ -35,6 +35,7 @@ from sipagent.config.tools import Tool, ToolName
 from sipagent.config.transfers import DialPolicy, Transfer
 from sipagent.config.trunks import Trunk
 from sipagent.config.trunks import check as check_trunks
+from sipagent.config.watching import Probe, ProbeName, TracingSettings
 from sipagent.config.webhooks import Webhook
 
 
@@ -92,6 +93,9 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     standin: StandinSettings = StandinSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    probes: dict[ProbeName, Probe] = {}
+    """Calls to ourselves, through trunks."""
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Settings:

@@ -38,7 +38,7 @@ class Webhook(Section):
             raise ValueError("an https:// address is needed")
         if parts.username or parts.password or parts.fragment:
             raise ValueError("no user, password or fragment; the signature says who we are")
-        if parts.scheme == "http" and not _is_near(parts.hostname):
+        if parts.scheme == "http" and not is_near(parts.hostname):
             raise ValueError(
                 "calls must not cross a network in clear: use https:// (http:// only to a loopback or private address)"
             )
@@ -63,7 +63,8 @@ def key_of(secret: str) -> bytes:
         return b""
 
 
-def _is_near(host: str) -> bool:
+def is_near(host: str) -> bool:
+    """An address of this machine or of a private network."""
     if host == "localhost":
         return True
     try:

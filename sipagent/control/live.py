@@ -88,7 +88,7 @@ class Live:
     def subscribe(
         self, subscriber: Callable[[model.CallEvent], None], lost: Callable[[str], None] = lambda _call_id: None
     ) -> None:
-        """Hear every event, and of every call whose worker died with it; a subscriber only takes note."""
+        """Hear every event, and the id of each call whose worker is `lost`; a subscriber only takes note."""
         self._subscribers.append(subscriber)
         self._mourners.append(lost)
 

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from sipagent import orders
 from sipagent.config import Settings
 from sipagent.control.hub import Hub
@@ -18,6 +20,8 @@ from sipagent.errors import NoSuchCall, OrderRefused
 ORDER_TIMEOUT_S = 5.0
 RING_TIMEOUT_S = 90.0
 """A supervisor's phone rings for [call] dial_within_s at most; a little more than usual settings have."""
+PROBE_GRACE_S = 15.0
+"""Beyond what a probe may take itself: a wait for the trunk's `cps`, Asterisk's own grace, the clearing up."""
 
 REMEMBERED = 10_000
 """Keys whose calls have begun lately; older ones are in the records."""
@@ -99,12 +103,18 @@ class Operator:
             OrderRefused: it is not allowed, or no worker can; its text says why.
         """
         order = self._order(wanted)
-        ready = [worker for worker in self._live.workers.values() if worker.ready]
-        if not ready:
-            raise OrderRefused("no worker takes calls")
-        least = min(ready, key=lambda worker: worker.state.calls if worker.state else 0)
-        await self._hub.ask(least.number, order, ORDER_TIMEOUT_S)
+        await self._hub.ask(self._least_busy(), order, ORDER_TIMEOUT_S)
         return order.call_id
+
+    async def probe(self, order: orders.Probe) -> orders.ProbeResult:
+        """Have a worker place a probe; returns when it is over.
+
+        Raises:
+            OrderRefused: no worker can, or it has not said how it went.
+        """
+        patience_s = order.within_s + order.listen_s + PROBE_GRACE_S
+        answer = await self._hub.ask(self._least_busy(), order, patience_s)
+        return msgspec.json.decode(answer.detail, type=orders.ProbeResult)
 
     def checked(self, to: str, agent: str, trunks: tuple[str, ...] = (), caller_id: str = "") -> str:
         """The number in E.164 where the trunk tells how to read it.
@@ -147,6 +157,12 @@ class Operator:
             machine=machine,
             message=message,
         )
+
+    def _least_busy(self) -> int:
+        ready = [worker for worker in self._live.workers.values() if worker.ready]
+        if not ready:
+            raise OrderRefused("no worker takes calls")
+        return min(ready, key=lambda worker: worker.state.calls if worker.state else 0).number
 
     def _worker(self, call_id: str) -> int:
         call = self._live.calls.get(call_id)

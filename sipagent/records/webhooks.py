@@ -30,7 +30,7 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sipagent import __version__
+from sipagent import __version__, model
 from sipagent.config.webhooks import Webhook, key_of
 from sipagent.records import database
 from sipagent.records.fold import Rows
@@ -83,7 +83,7 @@ class Webhooks:
         if not self._receivers:
             return
         for call in rows.ended:
-            if self._wanted("call.ended"):
+            if self._wanted("call.ended") and not (call.destination or "").startswith(model.PROBE):
                 whole = await whole_call(session, call.id, events=False)
                 self._add(session, "call.ended", call.id, call.end or now, whole or {}, now)
         for row in rows.new:

@@ -24,6 +24,8 @@ class CallFacts:
     call_id: str
     variables: Mapping[str, str]
     """`caller`, `called`, what was collected ...; numbers as they came."""
+    traceparent: str = ""
+    """W3C Trace Context: for whoever is asked on the call's behalf. Empty: nobody traces."""
 
 
 __all__ = ["CallFacts", "ToolFailed"]

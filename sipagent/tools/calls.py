@@ -72,6 +72,7 @@ class Run:
 class Refused:
     """Not carried out: nothing to do but to tell. The model gets `why`."""
 
+    call_id: str
     function: str
     why: str
 
@@ -198,7 +199,7 @@ class ToolCalls:
 
     def _refuse(self, call: FunctionCall, batch: _Batch, why: str) -> None:
         batch.results[call.call_id] = error_output(why)
-        self._actions.append(Refused(call.name[:64], why))
+        self._actions.append(Refused(call.call_id, call.name[:64], why))
 
     # --- from the tools
 

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from sipagent.config import LogSettings
 from sipagent.config.tools import LocalTool, McpTool, Tool
-from sipagent.tools import messages
+from sipagent.tools import CallFacts, messages
 
 log = structlog.get_logger()
 
@@ -90,10 +90,9 @@ class Toolbox:
         return number
 
     async def call(
-        self, generation: int, function: str, arguments: dict[str, Any], facts: tuple[str, Mapping[str, str]],
-        timeout_s: float,
-    ) -> messages.Returned:  # fmt: skip
-        """Run one function; `facts` are call id and variables. Always returns: trouble is in `error`.
+        self, generation: int, function: str, arguments: dict[str, Any], facts: CallFacts, timeout_s: float
+    ) -> messages.Returned:
+        """Run one function. Always returns: trouble is in `error`.
 
         Cancelling it cancels the tool.
         """
@@ -101,7 +100,10 @@ class Toolbox:
         if self._writer is None:
             return messages.Returned(request_id, "", AWAY, 0.0, 0)
         answer = self._waiting[request_id] = asyncio.get_running_loop().create_future()
-        self._send(messages.Call(request_id, generation, facts[0], function, arguments, facts[1]))
+        call = messages.Call(
+            request_id, generation, facts.call_id, function, arguments, facts.variables, facts.traceparent
+        )
+        self._send(call)
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
                 returned: messages.Returned = await answer

@@ -14,9 +14,9 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
-from sipagent import model
+from sipagent import model, tracecontext
 from sipagent.config import Agent
-from sipagent.tools import calls
+from sipagent.tools import CallFacts, calls
 from sipagent.tools.calls import Function, ToolCalls, error_output
 from sipagent.tools.toolset import Toolset
 from sipagent.xai.events import FunctionCall
@@ -87,6 +87,7 @@ class Desk:
         self._variables, self._secrets = variables, secrets
         self._voice: Voice | None = voice
         self._call_id = str(structlog.contextvars.get_contextvars().get("call_id", ""))
+        self._trace = tracecontext.current.get()
         self._elsewhere = toolset.elsewhere(agent.tools)
         own = {name: one.function(name) for name, one in builtin.items()}
         self._core = ToolCalls(toolset.functions(agent.tools) | own, server_tools=bool(self._elsewhere))
@@ -161,7 +162,8 @@ class Desk:
                     task.add_done_callback(self._tasks.discard)
                 case calls.Refused():
                     log.warning("tool_refused", name=action.function)
-                    self._returned(action.function, error_output(action.why), ok=False, duration_ms=0.0, size=0)
+                    why = error_output(action.why)
+                    self._returned(action.call_id, action.function, why, ok=False, duration_ms=0.0, size=0)
                 case calls.Answer():
                     voice.send_results(action.outputs, respond=action.respond)
                 case calls.Respond():
@@ -195,20 +197,23 @@ class Desk:
     async def _run(self, action: calls.Run) -> None:
         function = self._core.functions[action.function]
         arguments = json.dumps(action.arguments, ensure_ascii=False)
-        self._emit(model.ToolCalled, name=function.name, arguments=arguments[:MAX_SHOWN_CHARS])
+        shown = arguments[:MAX_SHOWN_CHARS]
+        self._emit(model.ToolCalled, name=function.name, arguments=shown, tool_call_id=action.call_id)
         started = self._loop.time()
         size = 0
         if own := self._builtin.get(function.name):
             output, ok = await self._run_own(own, action)
         else:
-            known = {**self._variables, **self._secrets}
-            returned = await self._toolset.run(function, action.arguments, self._call_id, known)
+            traceparent = self._trace.traceparent(tracecontext.tool_span(action.call_id)) if self._trace else ""
+            facts = CallFacts(self._call_id, {**self._variables, **self._secrets}, traceparent)
+            returned = await self._toolset.run(function, action.arguments, facts)
             output, ok = (error_output(returned.error), False) if returned.error else (returned.output, True)
             for name, value in self._secrets.items():
                 output = output.replace(value, f"({name})")
             size = returned.bytes
         duration_ms = round((self._loop.time() - started) * 1000, 1)
-        self._returned(function.name, output, ok=ok, duration_ms=duration_ms, size=size or len(output))
+        size = size or len(output)
+        self._returned(action.call_id, function.name, output, ok=ok, duration_ms=duration_ms, size=size)
         self._core.returned(action.call_id, output, self._loop.time())
         self._act()
 
@@ -223,6 +228,8 @@ class Desk:
             return error_output("that did not work"), False
         return json.dumps(result, ensure_ascii=False), "error" not in result
 
-    def _returned(self, name: str, output: str, *, ok: bool, duration_ms: float, size: int) -> None:
-        result = output[:MAX_SHOWN_CHARS]
-        self._emit(model.ToolReturned, name=name, ok=ok, duration_ms=duration_ms, bytes=size, result=result)
+    def _returned(self, use: str, name: str, output: str, *, ok: bool, duration_ms: float, size: int) -> None:
+        self._emit(
+            model.ToolReturned, name=name, ok=ok, duration_ms=duration_ms, bytes=size, result=output[:MAX_SHOWN_CHARS],
+            tool_call_id=use,
+        )  # fmt: skip

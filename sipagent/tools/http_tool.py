@@ -76,7 +76,7 @@ class HttpRunner:
     async def run(self, arguments: Mapping[str, Any], facts: CallFacts) -> Answer:
         """One use. ToolFailed in words for the model; the time-out is the caller's business."""
         secret = self._tool.secret.get_secret_value()
-        request = self._request({**facts.variables, **arguments, SECRET: secret}, arguments)
+        request = self._request({**facts.variables, **arguments, SECRET: secret}, arguments, facts.traceparent)
         attempts = self._tool.retries + 1 if self._tool.method in SAFE_METHODS else 1
         try:
             async for attempt in stamina.retry_context(
@@ -98,7 +98,7 @@ class HttpRunner:
 
     # --- there
 
-    def _request(self, values: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Request:
+    def _request(self, values: Mapping[str, Any], arguments: Mapping[str, Any], traceparent: str) -> _Request:
         tool = self._tool
         headers = {name: templates.fill_header(text, values) for name, text in tool.headers.items()}
         body: bytes | None = None
@@ -115,6 +115,8 @@ class HttpRunner:
             headers["Content-Type"] = kind
         if "accept" not in given:
             headers["Accept"] = "application/json, text/*;q=0.8"
+        if traceparent and "traceparent" not in given:
+            headers["traceparent"] = traceparent
         return _Request(tool.method, templates.fill_url(tool.url, values), headers, body)
 
     async def _fetch(self, request: _Request) -> tuple[aiohttp.ClientResponse, bytes]:

@@ -37,6 +37,7 @@ class Call(msgspec.Struct, frozen=True, tag="call"):
     tool: str
     arguments: dict[str, Any]
     variables: Mapping[str, str]
+    traceparent: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

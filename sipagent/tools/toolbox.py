@@ -213,7 +213,7 @@ class Toolbox:
         timeout_s = generation.tools[name].timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                return await runner.run(call.arguments, CallFacts(call.call_id, call.variables))
+                return await runner.run(call.arguments, CallFacts(call.call_id, call.variables, call.traceparent))
         except TimeoutError:
             raise ToolFailed(f"no answer in {timeout_s:g} seconds") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sipagent.config.tools import HOLD_SOUND, LocalTool, Tool, XaiTool
 from sipagent.flow.phrases import Phrase
-from sipagent.tools import arguments
+from sipagent.tools import CallFacts, arguments
 from sipagent.tools.calls import Function
 from sipagent.tools.client import AWAY, Toolbox
 from sipagent.tools.messages import Returned
@@ -46,14 +46,12 @@ class Toolset:
         found = ((name, self.tools.get(name)) for name in names)
         return [tool.wire(name) for name, tool in found if isinstance(tool, XaiTool)]
 
-    async def run(
-        self, function: Function, given: dict[str, Any], call_id: str, variables: Mapping[str, str]
-    ) -> Returned:
+    async def run(self, function: Function, given: dict[str, Any], facts: CallFacts) -> Returned:
         """Carry one out. Always returns; cancelling it cancels the tool."""
         if self.toolbox is None:
             return Returned(0, "", AWAY, 0.0, 0)
         timeout_s = function.timeout_s or 0.0
-        return await self.toolbox.call(self.generation, function.name, given, (call_id, variables), timeout_s)
+        return await self.toolbox.call(self.generation, function.name, given, facts, timeout_s)
 
     def prepare(self) -> None:
         """Make the check of arguments ready for what is offered, before a call needs it."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from sipagent.config import LogSettings, Settings
 from sipagent.config.tools import Tool, XaiTool
-from sipagent.tools import arguments
+from sipagent.tools import CallFacts, arguments
 from sipagent.tools.client import Toolbox
 from sipagent.tools.toolset import Toolset
 
@@ -39,7 +39,7 @@ async def use(settings: Settings, function: str, text: str, variables: Mapping[s
         given, wrong = arguments.read(text, functions[function].parameters)
         if wrong:
             return wrong, False
-        returned = await toolset.run(functions[function], given, "trial", variables)
+        returned = await toolset.run(functions[function], given, CallFacts("trial", variables))
         return returned.error or returned.output, not returned.error
 
 

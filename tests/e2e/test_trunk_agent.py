@@ -57,6 +57,32 @@ async def test_an_extension_of_the_pbx_talks_with_an_agent(switches: Town, rig: 
     await node.nothing_left()
 
 
+async def test_a_trace_that_the_pbx_began_is_gone_on_with(switches: Town, rig: MakeRig) -> None:
+    """304 of the PBX sends its calls with a header; it counts where the operator has named it, and nowhere else."""
+    tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})
+    tracing = {"endpoint": "http://127.0.0.1:1/v1/traces", "header": "X-Traceparent"}
+    node = await rig(
+        StandinConfig(mode=Mode.DETERMINISTIC),
+        asterisk=tls,
+        trunks=switches.trunks,
+        numbers={"401": "reception"},
+        tracing=tracing,
+    )
+    async with switches.phone(switches.pbx) as phone:
+        await phone.dial("304")
+        await until(lambda: len(node.of(model.CallRouted)) == 1, "the call")
+        await phone.hang_up()
+    await node.ended()
+    async with switches.phone(switches.pbx) as phone:
+        await phone.dial("401")
+        await until(lambda: len(node.of(model.CallRouted)) == 2, "another, without it")
+        await phone.hang_up()
+    await node.ended(2)
+    theirs = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert [event.traceparent for event in node.of(model.CallRouted)] == [theirs, ""]
+    await node.nothing_left()
+
+
 async def test_a_call_is_handed_back_to_an_extension_of_the_pbx(switches: Town, rig: MakeRig) -> None:
     """402 is ours; its call goes back to 210, over the same encrypted trunk, and both hear each other."""
     tls = switches.tls.model_dump(include={"tls_port", "tls_certificate", "tls_key", "tls_ca"})

@@ -98,6 +98,11 @@ exten => 301,1,Set(REDIRECTING(from-num,i)=301)
  same => n,Dial(PJSIP/401@agents,20)
 exten => 302,1,Dial(PJSIP/402@clear,20)
 exten => 303,1,Dial(PJSIP/403@agents,20,b(two-hops^s^1))
+exten => 304,1,Dial(PJSIP/401@agents,20,b(traced^s^1))
+
+[traced]
+exten => s,1,Set(PJSIP_HEADER(add,X-Traceparent)=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01)
+ same => n,Return()
 
 [two-hops]
 exten => s,1,Set(PJSIP_HEADER(add,Diversion)="B, Bob: x" <sip:305@127.0.0.2>\\;reason=no-answer)

@@ -107,6 +107,14 @@ async def test_a_call_that_ended_is_told_once_and_signed(store: Store) -> None:
         assert hooks.counts == {"delivered": 1}
 
 
+@on_sqlite
+async def test_a_probe_is_no_customers_call(store: Store) -> None:
+    async with Receiver().serving() as receiver, told(store, crm=receiver.hook()) as hooks:
+        routed = model.CallRouted(call_id="c1", at=1.0, route="", destination="probe:uk")
+        await store.apply(kept([routed, *(event for event in call() if not isinstance(event, model.CallRouted))]), 0)
+        assert await hooks.deliveries() == []
+
+
 def test_a_forged_message_does_not_pass() -> None:
     body = b'{"a":1}'
     headers = {

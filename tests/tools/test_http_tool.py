@@ -20,6 +20,7 @@ from sipagent.tools.http_tool import HttpRunner
 from tests.waiting import until
 
 SECRET = "s3cr3t/+value"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FACTS = CallFacts("call-1", {"caller": "+15551234567", "called": "100"})
 LOOPBACK = ("127.0.0.1",)
 
@@ -300,3 +301,22 @@ async def test_an_answer_that_never_comes_is_cancelled_with_the_call(server: Ser
 def test_mistakes_in_the_configuration(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         HttpTool(**{"kind": "http", "description": "d", "url": "https://a.example/", **wrong})
+
+
+async def test_whoever_traces_is_told_which_trace_it_is(
+    servers: Callable[[], Awaitable[Server]], tool: Callable[..., HttpRunner]
+) -> None:
+    server, other = await servers(), await servers()
+    traced = CallFacts("call-1", {}, TRACEPARENT)
+    await tool(f"{server.url}/a").run({}, traced)
+    await tool(f"{server.url}/a").run({}, FACTS)
+    await tool(f"{server.url}/a", headers={"Traceparent": "mine"}).run({}, traced)
+    told = [{name.lower(): text for name, text in headers.items()}.get("traceparent") for *_, headers, _ in server.seen]
+    assert told == [TRACEPARENT, None, "mine"]
+
+    async def away(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound(f"{other.url}/b")
+
+    server.answer = away
+    await tool(f"{server.url}/a", allowed_hosts=[f"127.0.0.1:{other.port}"]).run({}, traced)
+    assert "traceparent" not in {name.lower() for name in other.seen[0][2]}

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from sipagent.config import LogSettings
 from sipagent.config.tools import Tool
+from sipagent.tools import CallFacts
 from sipagent.tools.client import AWAY, Toolbox
 from sipagent.tools.messages import Returned
 from tests.waiting import until
@@ -48,7 +49,7 @@ async def configured(box: Toolbox, tools: dict[str, Any]) -> int:
 
 
 async def use(box: Toolbox, generation: int, function: str, *, timeout_s: float = 10, **arguments: Any) -> Returned:
-    return await box.call(generation, function, arguments, ("call-1", {"caller": "+1555"}), timeout_s)
+    return await box.call(generation, function, arguments, CallFacts("call-1", {"caller": "+1555"}), timeout_s)
 
 
 async def test_python_functions(toolbox: Toolbox) -> None:
