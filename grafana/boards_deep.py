@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.boards_noc import quantile
+from grafana.boards_noc import grown, quantile
 from grafana.panels import Column, at_least, at_most, board, none, series_panel, stat_panel, table_panel
 
 _SHARE = (
@@ -183,13 +183,13 @@ def _model() -> str:
                 stat_panel("Open", "Sessions now.", "sum(sipagent_realtime_sessions_open{@})", "short", span=4, empty="0"),
                 stat_panel("Quota", "[realtime] session_quota.", "max(sipagent_realtime_sessions_quota{@})", "short", span=4, empty="not set"),
                 stat_panel("Calls failed by the provider, 1 h", "Refused, unreachable, lost, silent.",
-                           'sum(increase(sipagent_calls_finished_total{@, fault="provider"}[1h]))', "short", none(0.5), span=4, decimals=0),
+                           grown('calls_finished_total{@, fault="provider"}'), "short", none(0.5), span=4, decimals=0),
                 stat_panel("Connect, p95", "Dialling to a session that is ready.", quantile(0.95, "sipagent_realtime_connect_seconds"),
                            "s", at_most(2, 4), span=4, decimals=2, empty="no sessions"),
                 stat_panel("Cost, 24 h", "An estimate in the currency of price_per_minute.",
-                           "sum(increase(sipagent_realtime_cost_total{@}[24h]))", "none", span=4, decimals=2, empty="no price set"),
+                           grown("realtime_cost_total{@}", window="24h"), "none", span=4, decimals=2, empty="no price set"),
                 stat_panel("Minutes, 24 h", "Of sessions: what is billed.",
-                           "sum(increase(sipagent_realtime_session_seconds_total{@}[24h])) / 60", "none", span=4, decimals=1, empty="0"),
+                           grown("realtime_session_seconds_total{@}", window="24h") + " / 60", "none", span=4, decimals=1, empty="0"),
                 series_panel("Open sessions", "By model.", {"{{model}}": "sum by (model) (sipagent_realtime_sessions_open{@})"}, "short", span=12),
                 series_panel("Connect", "p50 and p95 by model.",
                              {"{{model}} p50": quantile(0.5, "sipagent_realtime_connect_seconds", "model"),
@@ -283,6 +283,8 @@ def _switch() -> str:
                             ["version", "asterisk"], height=5, span=12),
                 series_panel("Scrapes", "How long Prometheus waits for our figures and Asterisk's.",
                              {"{{job}}": 'max by (job) (scrape_duration_seconds{@, job=~"sipagent|asterisk"})'}, "s", at_most(0.25, 1), span=12),
+                series_panel("Spans of traces", "A minute; failed and dropped ones are missing at the collector.",
+                             {"{{result}}": "60 * " + rate("trace_spans_total", "result")}, "cpm", span=12),
             ],
         },
     )  # fmt: skip

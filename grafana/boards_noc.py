@@ -23,6 +23,16 @@ def quantile(q: float, name: str, by: str = "", more: str = "") -> str:
     return f"histogram_quantile({q}, sum by ({labels}) (rate({name}_bucket{{@{more}}}[$__rate_interval])))"
 
 
+def grown(metric: str, by: str = "", window: str = "1h") -> str:
+    """How much a counter has grown, to the one: also one whose series began within the window, with more than 0.
+
+    `increase` takes a new series' first sample for where it began, so a burst of failures between two scrapes would be
+    none; and it extrapolates, which is odd where calls are counted. After a restart of the node, what came since.
+    """
+    metric = f"sipagent_{metric}"
+    return f"sum by ({by}) (({metric} - {metric} offset {window} >= 0) or {metric})"
+
+
 def boards() -> dict[str, str]:
     """By uid."""
     return {"sipagent-noc": _overview(), "sipagent-live": _live(), "sipagent-outbound": _outbound()}
@@ -103,7 +113,7 @@ def _overview() -> str:
                 ),
                 table_panel(
                     "Failed calls by reason", "Within the last hour.",
-                    [Column("calls", 'sum by (reason, fault, trunk) (increase(sipagent_calls_ended_total{@, result!="success"}[1h]))',
+                    [Column("calls", grown('calls_ended_total{@, result!="success"}', "reason, fault, trunk"),
                             "short", none(0.5))],
                     ["reason", "fault", "trunk"], span=6, height=8, sort="calls",
                 ),
@@ -115,7 +125,7 @@ def _overview() -> str:
                 ),
                 table_panel(
                     "Legs out by trunk and result", "Within the last hour.",
-                    [Column("legs", "sum by (trunk, result) (increase(sipagent_legs_ended_total{@}[1h]))", "short")],
+                    [Column("legs", grown("legs_ended_total{@}", "trunk, result"), "short")],
                     ["trunk", "result"], span=6, height=8, sort="legs",
                 ),
             ],
@@ -212,6 +222,20 @@ def _outbound() -> str:
                     {"{{target}} {{how}} {{result}}": "60 * sum by (target, how, result) (rate(sipagent_transfers_total{@}[$__rate_interval]))"},
                     "cpm",
                 ),
+            ],
+            "Probes": [
+                series_panel("Passed", "1: the last call of ours through the trunk and back passed; 0: it failed.",
+                             {"{{probe}} {{trunk}}": "min by (probe, trunk) (sipagent_probe_up{@})"}, "none", at_least(1, 1), span=12),
+                series_panel("What it met", "Failures an hour; and when the last one was, in minutes.",
+                             {"failed {{probe}} {{trunk}}": grown('probe_runs_total{@, result="failed"}', "probe, trunk"),
+                              "minutes since {{probe}} {{trunk}}": "(time() - min by (probe, trunk) (sipagent_probe_last_run_timestamp_seconds{@})) / 60"},
+                             "short", span=12),
+                series_panel("Answer and first words", "From the INVITE, over the whole way: what a customer waits.",
+                             {"answer {{probe}} {{trunk}}": "max by (probe, trunk) (sipagent_probe_answer_seconds{@})",
+                              "first words {{probe}} {{trunk}}": "max by (probe, trunk) (sipagent_probe_first_words_seconds{@})"},
+                             "s", at_most(3, 8), span=12),
+                series_panel("MOS", "Of what came back.", {"{{probe}} {{trunk}}": "min by (probe, trunk) (sipagent_probe_mos{@})"},
+                             "none", at_least(3.6, 4.0), span=12),
             ],
             "Campaigns": [
                 series_panel(

@@ -102,7 +102,7 @@ class ControlProcess:
         self.upgrade = Upgrade(self._hub, self.live)
         self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
         self.tracing: Tracing | None = None
-        """Once it runs; its `counts` are the metrics'."""
+        """Once it runs."""
         self.probes = Probes(self.operator, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
@@ -110,7 +110,12 @@ class ControlProcess:
         self.metrics = node_metrics.measure(
             self.live,
             lambda: self._settings,
-            node_metrics.Sources(restarts=lambda: self._supervisor.restarts, recorder=lambda: self._recorder.counts),
+            node_metrics.Sources(
+                restarts=lambda: self._supervisor.restarts,
+                recorder=lambda: self._recorder.counts,
+                probes=lambda: self.probes.places,
+                traces=lambda: self.tracing.counts if self.tracing else {},
+            ),
         )
         self._anew = anew
         self._one_reload = asyncio.Lock()

@@ -1,7 +1,6 @@
 """Places probes on their schedule, one at a time through each trunk, and keeps what came of the last of each.
 
-A probe that is still under way when its time comes again is not begun a second time. Whoever wants to know of every
-result subscribes; metrics do.
+A probe that is still under way when its time comes again is not begun a second time.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -37,6 +36,8 @@ class Place:
     """Monotonic seconds."""
     last: ProbeResult | None = None
     running: asyncio.Task[ProbeResult] | None = None
+    passed: int = 0
+    failed: int = 0
 
 
 class Probes:
@@ -46,11 +47,11 @@ class Probes:
         """`settings` gives the configuration in force."""
         self._operator, self._live, self._settings = operator, live, settings
         self._places: dict[tuple[str, str], Place] = {}
-        self._subscribers: list[Callable[[ProbeResult], None]] = []
 
-    def subscribe(self, subscriber: Callable[[ProbeResult], None]) -> None:
-        """Hear every result; a subscriber only takes note."""
-        self._subscribers.append(subscriber)
+    @property
+    def places(self) -> Mapping[tuple[str, str], Place]:
+        """As of the last look, by name and trunk. Another thread may read it: it is replaced, never changed."""
+        return self._places
 
     def all(self) -> Iterator[tuple[str, str, Probe, Place]]:
         """Name, trunk, what the configuration says, and how it stands."""
@@ -116,13 +117,12 @@ class Probes:
         finally:
             place.running = None
         place.last = result
+        place.passed, place.failed = place.passed + result.ok, place.failed + (not result.ok)
         figures = {"answer_ms": result.answer_ms, "voice_ms": result.voice_ms, "mos": result.mos}
         if result.ok:
             log.info("probe_passed", probe=name, trunk=trunk, call_id=call_id, **figures)
         else:
             log.error("probe_failed", probe=name, trunk=trunk, call_id=call_id, why=result.why, **figures)
-        for subscriber in self._subscribers:
-            subscriber(result)
         return result
 
     async def _cancel(self) -> None:

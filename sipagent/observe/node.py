@@ -13,6 +13,7 @@ from sipagent.config import Settings
 from sipagent.observe.catalogue import Catalogue
 from sipagent.observe.metrics import CallMetrics
 from sipagent.observe.scraped import NodeCollector, NodeNow, RecorderCollector, WorkerCollector
+from sipagent.observe.watched import ProbeCollector, Probed, TraceCollector
 
 
 class LiveNode(NodeNow, Protocol):
@@ -23,6 +24,10 @@ class LiveNode(NodeNow, Protocol):
 
 
 def _nothing() -> Mapping[int, int]:
+    return {}
+
+
+def _no_probes() -> Mapping[tuple[str, str], Probed]:
     return {}
 
 
@@ -38,6 +43,10 @@ class Sources:
     """Of workers, by number."""
     recorder: Callable[[], Mapping[str, int]] = field(default=_no_counts)
     """What the recorder counts."""
+    probes: Callable[[], Mapping[tuple[str, str], Probed]] = field(default=_no_probes)
+    """By name and trunk."""
+    traces: Callable[[], Mapping[str, int]] = field(default=_no_counts)
+    """What became of spans."""
 
 
 def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources | None = None) -> Catalogue:
@@ -53,5 +62,7 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue.registry.register(NodeCollector(catalogue, node, settings, calls.sessions_open))
     catalogue.registry.register(WorkerCollector(catalogue, node, sources.restarts))
     catalogue.registry.register(RecorderCollector(catalogue, sources.recorder))
+    catalogue.registry.register(ProbeCollector(catalogue, sources.probes))
+    catalogue.registry.register(TraceCollector(catalogue, sources.traces))
     ProcessCollector(registry=catalogue.registry)
     return catalogue

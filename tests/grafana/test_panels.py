@@ -28,6 +28,8 @@ from sipagent import model, orders
 from sipagent.asterisk import services, trunks
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.run import Asterisk
+from sipagent.audio import SAMPLE_RATE_HZ, Law, resample
+from sipagent.audio import encode as encode_audio
 from sipagent.config import load
 from sipagent.link import encode
 from sipagent.model import Reason
@@ -35,7 +37,8 @@ from sipagent.phone.phone import Phone
 from sipagent.standin.faults import Faults
 from sipagent.standin.server import StandinServer
 from tests.asterisk.fixtures import test_config as make_config
-from tests.e2e.desk import BUSY, desk
+from tests.e2e.desk import BUSY, desk, says
+from tests.e2e.test_api_calls import post
 from tests.e2e.test_processes import on, phone_on, ready, sipagent
 from tests.e2e.test_transfers import say, script
 from tests.grafana.prometheus import Prometheus, prometheus
@@ -73,6 +76,15 @@ prompt = "Press one."
 keys = {{ "1" = "queue:sales" }}
 [mailboxes.office]
 greeting = "Leave a message."
+[trunks.carrier]
+preset = "generic-ip"
+hosts = ["127.0.0.1:{carrier}"]
+qualify = 0
+[probes.main]
+trunks = ["carrier"]
+number = "402"
+every_s = 0
+listen_s = 1
 [dials.desk]
 number = "401"
 trunk = "office"
@@ -113,12 +125,15 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Promet
     folder = tmp_path_factory.mktemp("node")
     async with AsyncExitStack() as stack:
         desk_port = await stack.enter_async_context(desk(root.command("sipp"), BUSY, folder))
+        pcm, rate_hz = await _words(root)
+        (folder / "words.ulaw").write_bytes(encode_audio(resample(pcm, rate_hz, SAMPLE_RATE_HZ), Law.ULAW))
+        answers = await stack.enter_async_context(desk(root.command("sipp"), says(folder / "words.ulaw"), folder))
         spoken = replace(script(folder, "boss"), flite=tuple(root.command("flite")))
         text = (folder / "script.toml").read_text()
         (folder / "script.toml").write_text(text.replace("Nobody there.", TALKATIVE))
         standin = await stack.enter_async_context(StandinServer(spoken))
         file = folder / "sipagent.toml"
-        file.write_text(CONFIG.format(url=standin.url, desk=desk_port))
+        file.write_text(CONFIG.format(url=standin.url, desk=desk_port, carrier=answers))
         switch = make_config(folder / "asterisk")
         settings = load(file)
         files = trunks.files(settings.asterisk, settings.trunks) | services.files(settings)
@@ -126,6 +141,7 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Promet
         env = {**on(asterisk, folder / "run"), "XAI_API_KEY": "key"}
         await stack.enter_async_context(sipagent(env, "run", "--config", str(file)))
         await ready(env)
+        assert (await post(env, "/v1/probes/main", None))[0] == 200  # before the story's link takes the worker's place
         link = await stack.enter_async_context(unix_connect(str(folder / "run/control.sock")))
         await link.send(encode([orders.WorkerHello(1, os.getpid(), "story")]))
         asked = await stack.enter_async_context(
@@ -199,6 +215,7 @@ async def test_real_calls_are_what_it_shows(seen: Prometheus) -> None:
         "transfers": 'sipagent_transfers_total{target="boss", how="dial", result="busy"} == 2',
         "refusals": 'sipagent_calls_ended_total{trunk="phone", reason="realtime_refused", fault="provider"} == 2',
         "media": 'sipagent_call_mos_count{trunk="phone", direction="caller_to_switch"} > 0',
+        "probes": 'sipagent_probe_up{probe="main", trunk="carrier"} == 1 and sipagent_probe_mos > 4',
         "recordings": 'sipagent_recordings_active{state="on"} == 1',
         "live": 'sipagent_live_call_seconds{trunk="phone", agent="reception", state="answered"}',
         "Asterisk": 'asterisk_endpoints_channels_count{resource="phone"} == 1',

@@ -6,9 +6,10 @@ from typing import Any
 
 from sipagent import model
 from sipagent.config import Settings
+from sipagent.control.probes import Place
 from sipagent.meter import Meter
 from sipagent.model import CallEvent, CallOutcome, Direction, Disposition, LegQuality, Reason
-from sipagent.orders import WorkerState
+from sipagent.orders import ProbeResult, WorkerState
 
 GOOD = LegQuality(500, 510, 8, 1.6, 2, 3, 1, 4.0, 60.0, 88.0, 4.2)
 BAD = LegQuality(400, 500, 90, 18.0, 10, 5, 0, 45.0, 240.0, 40.0, 2.1)
@@ -47,6 +48,13 @@ def state(calls: int = 1) -> WorkerState:
         "blocks_dropped": 3,
     }  # fmt: skip
     return WorkerState(True, "22.10.1", True, calls, 4, pacing.read(), ari.read(), counts, 12.5, 90_000_000)
+
+
+def probed(**how: Any) -> Place:
+    """A probe that has been run twice."""
+    facts = {"ok": True, "answer_ms": 300.0, "voice_ms": 900.0, "mos": 4.4} | how
+    last = ProbeResult(name="uk", trunk="office", call_id="probe-1", at=10.0, **facts)
+    return Place(due=0.0, last=last, passed=1, failed=1)
 
 
 def opened(call_id: str, at: float, endpoint: str = "office", direction: Direction = Direction.IN) -> list[CallEvent]:

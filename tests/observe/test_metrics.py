@@ -16,6 +16,7 @@ from sipagent import model
 from sipagent.asterisk.fetch import fetch
 from sipagent.control import api, api_metrics
 from sipagent.control.live import Live
+from sipagent.control.probes import Place
 from sipagent.model import CallEvent, CallOutcome, Reason
 from sipagent.observe.node import Sources, measure
 from sipagent.observe.scraped import LIVE_CALLS
@@ -32,8 +33,16 @@ class Node:
         settings = story.settings()
         self.live = Live(workers)
         self.catalogue = measure(
-            self.live, lambda: settings, Sources(restarts=lambda: {1: 2}, recorder=lambda: {"blocks_late": 3})
+            self.live,
+            lambda: settings,
+            Sources(
+                restarts=lambda: {1: 2},
+                recorder=lambda: {"blocks_late": 3},
+                probes=lambda: self.probes,
+                traces=lambda: {"sent": 7},
+            ),
         )
+        self.probes = {("uk", "office"): story.probed(), ("uk", "new"): Place(due=0.0)}
 
     def take(self, *events: CallEvent) -> None:
         for event in events:
@@ -155,6 +164,17 @@ def test_workers_as_they_report_themselves() -> None:
     assert node.value("worker_recording_blocks_dropped_total", worker="1") == 3
     assert node.value("recorder_events_total", what="blocks_late") == 3
     assert node.value("node_ready") == 0
+
+
+def test_probes_tell_what_the_last_one_met(node: Node) -> None:
+    assert node.value("probe_up", trunk="office") == 1
+    assert node.value("probe_first_words_seconds", trunk="office") == 0.9
+    assert node.value("probe_up", trunk="new") is None  # nobody knows yet
+    assert node.value("probe_runs_total", trunk="new", result="failed") == 0
+    node.probes["uk", "office"] = story.probed(ok=False, voice_ms=None, mos=None)
+    assert node.value("probe_up", trunk="office") == 0
+    assert node.value("probe_first_words_seconds") is None
+    assert node.value("trace_spans_total", result="sent") == 7
 
 
 def test_live_calls_are_bounded_and_the_slowest_are_shown(node: Node) -> None:
