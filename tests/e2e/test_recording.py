@@ -329,7 +329,7 @@ async def post(env: dict[str, str], path: str) -> int:
 
 
 async def live_call(env: dict[str, str]) -> dict[str, Any]:
-    calls = (await get(env, "/v1/calls"))[1].get("calls", [])
+    calls = (await get(env, "/v1/calls/live"))[1].get("calls", [])
     return calls[0] if calls else {}
 
 
