@@ -38,7 +38,8 @@ COPY --from=program /opt/sipagent /opt/sipagent
 COPY sipagent.example.toml /etc/sipagent/sipagent.toml
 # A new volume takes owner and mode from here.
 RUN useradd --system --no-create-home sipagent \
-    && install -d -o sipagent -g sipagent -m 0700 /var/lib/sipagent
+    && install -d -o sipagent -g sipagent -m 0700 \
+        /var/lib/sipagent /var/lib/sipagent/records /var/lib/sipagent/recordings
 ENV SIPAGENT_RUN_DIR=/var/lib/sipagent
 WORKDIR /etc/sipagent
 USER sipagent

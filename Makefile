@@ -2,7 +2,8 @@
 # make test   everything, with the real Asterisk and real SIP clients
 # make lint   ruff, mypy --strict, import-linter
 # make bench  what a packet costs, and the worker under load (needs cc and OpenSSL's headers)
-# make generate   docs/metrics.md and Grafana's dashboards from the code; SIPAGENT_RUNBOOKS=https://... for their links
+# make generate   the docs' reference and Grafana's dashboards from the code; SIPAGENT_RUNBOOKS=https://... for their links
+# make docs   docs/ as a site, in site/; a warning is an error
 # make lock   resolve requirements.lock anew from pyproject.toml
 # make compose-test   the containers, built and called for real
 # make clean  remove what the above made here
@@ -12,7 +13,7 @@ BIN = .venv/bin
 PEERS = .venv-peers/bin
 ARGS ?=
 
-.PHONY: run test test-peers lint bench generate lock compose-test clean venv-run venv-dev venv-peers
+.PHONY: run test test-peers lint bench generate docs lock compose-test clean venv-run venv-dev venv-peers
 
 run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
@@ -38,6 +39,9 @@ bench: venv-dev
 generate: venv-dev
 	@$(BIN)/python tools/generate.py
 
+docs: venv-dev
+	$(BIN)/mkdocs build
+
 # These ask each time: what a stamp's date tells is not whether the checkout was moved or the Python replaced.
 venv-run:
 	@tools/venv.sh $(PYTHON) run requirements.lock
@@ -48,9 +52,9 @@ venv-dev:
 venv-peers:
 	@tools/venv.sh $(PYTHON) peers requirements-peers.lock .venv-peers
 
-# The image built and called for real with podman; exit code 2 says "not run here, because ..." or what failed.
+# The image built and called for real with podman (ARGS=all: the profiles too); exit code 2 says "not run here, because ..." or what failed.
 compose-test:
-	@tools/compose-test.sh
+	@tools/compose-test.sh $(ARGS)
 
 # No index and no address stands in a lock file: whoever installs brings their own.
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
@@ -21,6 +21,7 @@ from fastapi import APIRouter
 
 from sipagent.config import Settings
 from sipagent.control import api, api_calls, api_metrics, api_probes, api_recordings, api_service
+from sipagent.control.heartbeat import Heartbeat
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
@@ -31,6 +32,7 @@ from sipagent.control.supervisor import Supervisor
 from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
+from sipagent.notify import ServiceManager
 from sipagent.observe import node as node_metrics
 from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RELOAD_TIMEOUT_S = 15.0
+STOP_WITHIN_S = 20.0
+"""From the last call's end to our own: workers say goodbye, recordings and records are brought home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ class ControlProcess:
         flite: Sequence[str],
         log_file: Path | None = None,
         anew: Anew | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         """`config_options` are what a worker is started with; without `anew` nothing can be reloaded."""
+        self._manager = manager or ServiceManager()
         self.live = Live(max(settings.control.workers, 1))
         self._settings = settings
         self._flite = flite
@@ -150,13 +156,8 @@ class ControlProcess:
         from sipagent.control.callbacks import CallbackDialler  # noqa: PLC0415 - as the records themselves, see below
 
         dialler = CallbackDialler(records.callbacks, self.operator, self.live, lambda: self._settings)
-        task = asyncio.create_task(dialler.run(), name="callbacks")
-        task.add_done_callback(_told_if_failed)
-        try:
+        async with _beside(dialler.run(), "callbacks"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
 
     async def _known(self, call_id: str) -> bool:
         """Has there been a call of this id? Where nobody can say, no: then it is made."""
@@ -170,6 +171,33 @@ class ControlProcess:
 
     async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
         await self._hub.start()
+        server = _ApiServer(self.api())
+        recording = asyncio.create_task(self._recorder.run(), name="recordings")
+        recording.add_done_callback(_told_if_failed)
+        workers = asyncio.create_task(self._run_workers(prompts), name="workers")
+        serving = asyncio.create_task(server.serve([listening]), name="api")
+        beating = asyncio.create_task(Heartbeat(self._manager, self.live).run(), name="heartbeat")
+        log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
+        try:
+            async with _beside(self.probes.run(), "probes"):
+                await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._manager.stopping(STOP_WITHIN_S)
+            await self._rescue.aclose()
+            workers.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await workers
+            server.should_exit = True
+            await serving
+            await self._hub.aclose()
+            recording.cancel()
+            await asyncio.wait({recording})
+            await self._recorder.aclose()
+            beating.cancel()
+            log.info("control_stopped")
+
+    def api(self) -> uvicorn.Config:
+        """The whole API and how it is served."""
         from sipagent.control import api_callbacks, api_records  # noqa: PLC0415 - as the records themselves, see below
 
         routers = (
@@ -182,34 +210,12 @@ class ControlProcess:
             api_metrics.router(self.metrics.registry),
             api_probes.router(self.probes),
         )
-        server = _ApiServer(api_config(self.live, self.reload, *routers))
-        recording = asyncio.create_task(self._recorder.run(), name="recordings")
-        recording.add_done_callback(_told_if_failed)
-        probing = asyncio.create_task(self.probes.run(), name="probes")
-        probing.add_done_callback(_told_if_failed)
-        workers = asyncio.create_task(self._run_workers(prompts), name="workers")
-        serving = asyncio.create_task(server.serve([listening]), name="api")
-        log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
-        try:
-            await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await self._rescue.aclose()
-            probing.cancel()
-            await asyncio.wait({probing})
-            workers.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await workers
-            server.should_exit = True
-            await serving
-            await self._hub.aclose()
-            recording.cancel()
-            await asyncio.wait({recording})
-            await self._recorder.aclose()
-            log.info("control_stopped")
+        return api_config(self.live, self.reload, *routers)
 
     async def wind_down(self) -> None:
         """Before the end: no new calls, and `drain_s` for those that are up."""
         drain_s = self._settings.control.drain_s
+        self._manager.stopping(drain_s + STOP_WITHIN_S)
         if drain_s:
             with contextlib.suppress(OrderRefused):
                 await self.upgrade.drain(on=True)
@@ -242,7 +248,7 @@ class ControlProcess:
         """
         if self._anew is None:
             raise ToolError("this control process was started without a configuration file")
-        async with self._one_reload:
+        async with self._one_reload, self._manager.reloading():
             settings = await asyncio.to_thread(self._anew.load)
             # What it names is read here first: a worker would find out when the switch has been told already.
             await asyncio.to_thread(Routes, settings)
@@ -308,6 +314,18 @@ def _listen(settings: Settings) -> socket.socket:
             f"control.port: {control.host}:{control.port} cannot be bound ({error.strerror}); "
             "is another sipagent running? Change [control] port or SIPAGENT_CONTROL__PORT"
         ) from None
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """It runs for the length of the block; if it fails, that is told and the block goes on."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_told_if_failed)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _told_if_failed(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,9 @@
 # 1: it did not; 77: it was not run here, and says why. Needs root with the right to mount, and podman, crun,
 # mmdebstrap (Debian packages) and podman-compose (PyPI; PODMAN_COMPOSE names it when it is not on PATH). What Docker
 # would pull, debian:trixie-slim, is made from this machine's own Debian mirror, with its pip, apt and CA settings.
+# `all` as argument brings the profiles postgres and watch up too, without Grafana: Debian's PostgreSQL, Prometheus and
+# Alertmanager in images of our own making stand in under the names that Docker would pull. That shows that the compose
+# file wires them, and nothing of those images themselves.
 # Everything lies in one temporary folder (TMPDIR, 3 GB) and a mount namespace of its own; both are gone at the end.
 # Ports are 2xxxx here; SIPAGENT_* variables set others.
 set -eu
@@ -17,6 +20,7 @@ not_here() {
 }
 
 if [ "${1:-}" != inside ]; then
+    what=${1:-node}
     [ "$(id -u)" = 0 ] || not_here "it needs root: mounts, and containers without a user namespace"
     for tool in podman crun mmdebstrap unshare; do
         command -v "$tool" >/dev/null ||
@@ -29,7 +33,7 @@ if [ "${1:-}" != inside ]; then
     mirror=$(python3 -c 'from sipagent.asterisk.apt import system_mirror as m; print(m().uri)' 2>/dev/null) ||
         not_here "/etc/apt names no Debian mirror"
     work=$(mktemp -d)
-    export work mirror
+    export work mirror what
     trap 'rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM
     unshare -m --propagation private "$0" inside
@@ -66,12 +70,18 @@ export SIPAGENT_ASTERISK__RTP_PORTS="${SIPAGENT_ASTERISK__RTP_PORTS:-[26000,2619
 export SIPAGENT_MEDIA__PORTS="${SIPAGENT_MEDIA__PORTS:-[27000,27199]}"
 export SIPAGENT_CONTROL__PORT="${SIPAGENT_CONTROL__PORT:-28090}"
 export SIPAGENT_STANDIN__PORT="${SIPAGENT_STANDIN__PORT:-28091}"
+# Secrets as files.
+mkdir -m 700 "$work/secrets"
+head -c 32 /dev/urandom | base64 >"$work/secrets/recording_key"
+head -c 18 /dev/urandom | base64 >"$work/secrets/records_password"
+chmod 444 "$work"/secrets/*
+export SIPAGENT_RECORDING__KEY_FILE="$work/secrets/recording_key"
 
 step() {
     echo "compose-test: $(($(date +%s) - begun)) s: $*"
 }
 compose() {
-    "$compose" --in-pod=false --podman-run-args="--cgroups=disabled --pull=never" \
+    "$compose" --in-pod=false --profile postgres --profile watch --podman-run-args="--cgroups=disabled --pull=never" \
         --podman-build-args="--isolation chroot --pull=never" "$@"
 }
 container() {
@@ -108,6 +118,72 @@ assert figures["outcome"] == "answered" and figures["turns"] == 1, "the agent di
 EOF
 }
 
+calls_kept() {
+    podman exec "$(container sipagent)" sipagent calls --json |
+        python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'
+}
+inside() {  # a Python program in the sipagent container
+    podman exec "$(container sipagent)" python3 -c "$1"
+}
+stand_in() {  # stand_in NAME PACKAGES, the rest of its Dockerfile on stdin
+    {
+        echo "FROM debian:trixie-slim"
+        echo "RUN apt-get update -q && apt-get install -qy --no-install-recommends $2 >/dev/null"
+        cat
+    } >"$work/Dockerfile"
+    podman build --quiet --isolation chroot --pull=never -t "$1" -f "$work/Dockerfile" "$work/own" >/dev/null
+}
+profiles() {
+    step "stand-ins for PostgreSQL, Prometheus, Alertmanager"
+    cat >"$work/own/entrypoint" <<'EOF'
+#!/bin/sh
+# As the official image does it, in short.
+set -eu
+[ -s "$PGDATA/PG_VERSION" ] || {
+    initdb -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" -E UTF8 --no-sync $POSTGRES_INITDB_ARGS
+    pg_ctl -w start -o "-c listen_addresses="
+    createdb -h /var/run/postgresql -U "$POSTGRES_USER" "$POSTGRES_DB"
+    pg_ctl -w stop
+}
+exec "$@"
+EOF
+    chmod 755 "$work/own/entrypoint"
+    stand_in postgres:17 postgresql-17 <<'EOF'
+COPY entrypoint /entrypoint
+ENV PGDATA=/var/lib/postgresql/data PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin
+RUN install -d -o postgres -g postgres -m 0700 /var/lib/postgresql/data
+ENTRYPOINT ["/entrypoint"]
+EOF
+    stand_in docker.io/prom/prometheus:v3.5.0 "prometheus wget" <<'EOF'
+RUN install -d -o nobody /prometheus
+USER nobody
+ENTRYPOINT ["prometheus"]
+EOF
+    stand_in docker.io/prom/alertmanager:v0.28.1 "prometheus-alertmanager wget" <<'EOF'
+RUN install -d -o nobody /alertmanager
+USER nobody
+ENTRYPOINT ["prometheus-alertmanager"]
+EOF
+    step "up with the profiles"
+    export SIPAGENT_RECORDS__URL="postgresql+psycopg://sipagent@127.0.0.1/sipagent"
+    export SIPAGENT_RECORDS__PASSWORD_FILE="$work/secrets/records_password"
+    compose up --no-build --detach postgres alertmanager prometheus
+    for service in postgres alertmanager prometheus; do healthy $service; done
+    up
+    step "a call into PostgreSQL"
+    call
+    [ "$(calls_kept)" = 1 ]
+    step "Prometheus has our rules and its Alertmanager"
+    inside '
+import json, urllib.request as http
+ask = lambda what: json.load(http.urlopen(f"http://127.0.0.1:9090/api/v1/{what}"))["data"]
+assert len(ask("rules")["groups"]) >= 5, "rules"
+assert len(ask("alertmanagers")["activeAlertmanagers"]) == 1, "alertmanager"
+print("jobs:", *sorted({target["labels"]["job"] for target in ask("targets")["activeTargets"]}))
+'
+    podman ps
+}
+
 begun=$(date +%s)
 trap leave EXIT
 trap 'exit 130' INT TERM
@@ -132,6 +208,13 @@ for service in asterisk sipagent; do
     [ "$(podman exec "$(container $service)" id -u)" != 0 ]
 done
 podman ps
+podman exec "$(container asterisk)" grep -A1 '"asterisk"' /opt/switch/current/manifest.json
+inside '
+from pathlib import Path
+from sipagent import config
+settings = config.load(Path("/etc/sipagent/sipagent.toml"))
+assert len(settings.recording.key_bytes) == 32, "the secret file did not arrive"
+'
 
 step "a call"
 call
@@ -141,6 +224,12 @@ compose down
 up
 step "a second call"
 call
+[ "$(calls_kept)" = 2 ]
+
+if [ "$what" = all ]; then
+    compose down --volumes
+    profiles
+fi
 
 step "down for good"
 compose down --volumes

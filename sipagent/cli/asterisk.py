@@ -13,6 +13,7 @@ from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import Root, find_root
 from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, app, run_async, settings_of, until_signal
+from sipagent.notify import ServiceManager
 
 asterisk_app = typer.Typer(help="Run a private Asterisk from asterisk-conf/.", no_args_is_help=True)
 app.add_typer(asterisk_app, name="asterisk")
@@ -21,12 +22,15 @@ app.add_typer(asterisk_app, name="asterisk")
 @asterisk_app.command(epilog="Stays in the foreground; Ctrl-C or `sipagent asterisk down` stops it.")
 def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Fetch Asterisk 22 where there is none (Debian), and run it."""
+    manager = ServiceManager.of(os.environ)
     root = fetch.fetch(("asterisk",))
     settings = settings_of(config_file)
 
     async def serve() -> None:
         async with node.asterisk(settings, root, _say) as server:
+            manager.tell(READY=1)
             await until_signal(server.wait())
+            manager.tell(STOPPING=1)
 
     run_async(serve())
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from sipagent.cli.common import (
 )
 from sipagent.errors import SipAgentError, ToolError
 from sipagent.flow.prompts import Prompts, current_folder
+from sipagent.notify import ServiceManager
 from sipagent.observe import logs
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
@@ -46,6 +48,7 @@ console = Console()
 @app.command(epilog="Example: sipagent run --config /etc/sipagent/sipagent.toml")
 def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = False) -> None:
     """The control process and its workers; Asterisk must be there already."""
+    manager = ServiceManager.of(os.environ)
     settings = settings_of(config_file, standin=standin)
     if node.needs_standin(settings):
         raise ToolError("no key for xAI: set XAI_API_KEY (or [realtime] url), or try `sipagent run --standin`")
@@ -60,7 +63,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
             root = find_root(("asterisk",)) or Root(None)
             load = functools.partial(settings_of, config_file, standin=standin)
             anew = Anew(load, functools.partial(node.reload_switch, root))
-            control = ControlProcess(settings, options, _flite(), anew=anew)
+            control = ControlProcess(settings, options, _flite(), anew=anew, manager=manager)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_on_hangup, control)
             await until_signal(control.run(), control.wind_down)
 

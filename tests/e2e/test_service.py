@@ -1,0 +1,56 @@
+"""A node under a service manager: real processes, a real notify socket, real signals."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from sipagent.app import STOP_WITHIN_S
+from sipagent.asterisk.run import Asterisk
+from tests.asterisk.fixtures import free_port
+from tests.e2e.test_processes import CONFIG, environment, get, on, sipagent
+from tests.service.listener import listening
+from tests.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+
+async def test_a_node_tells_how_it_does(asterisk: Asterisk, tmp_path: Path) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2, CONTROL__DRAIN_S=30)
+    with listening(tmp_path / "notify") as ear:
+        env |= {"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "30000000"}
+        async with sipagent(env, "run", "--standin", "--config", str(file)) as process:
+            await until(lambda: "0 calls; takes calls" in ear.told("STATUS"), "the node to take calls")
+            await until(lambda: len(ear.told("WATCHDOG")) > 1, "a watchdog that is fed")
+            assert ear.told("READY") == ["1"]
+            for worker in (await get(env, "/readyz"))[1]["workers"]:
+                assert b"NOTIFY_SOCKET" not in Path(f"/proc/{worker['pid']}/environ").read_bytes()
+
+            process.send_signal(signal.SIGHUP)
+            await until(lambda: len(ear.told("READY")) == 2, "the reload")
+            assert ear.told("RELOADING") == ["1"]
+
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+            assert process.returncode == 0
+        drain, end = [message for message in ear.heard() if "STOPPING" in message]
+        assert drain["EXTEND_TIMEOUT_USEC"] == str(int((30 + STOP_WITHIN_S) * 1e6))
+        assert end["EXTEND_TIMEOUT_USEC"] == str(int(STOP_WITHIN_S * 1e6))
+
+
+async def test_so_does_its_asterisk(tmp_path: Path) -> None:
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [30000, 30999]}
+    env = environment(tmp_path / "run", **{f"ASTERISK__{name}": port for name, port in ports.items()})
+    with listening(tmp_path / "notify") as ear:
+        async with sipagent(env | {"NOTIFY_SOCKET": ear.address}, "asterisk", "up", "--config", str(file)) as process:
+            await until(lambda: ear.told("READY") == ["1"], "an Asterisk that answers")
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+            assert process.returncode == 0
+        assert ear.told("STOPPING") == ["1"]

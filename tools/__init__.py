@@ -1,0 +1,1 @@
+"""What makes, checks and generates; not part of the package."""
