@@ -11,7 +11,7 @@ PATIENCE_S = 30.0
 """How long a test waits for something that is to happen; generous, since only failures wait it out."""
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str | Callable[[], str]) -> None:
     """Wait for the outside world; fails with `what` when it does not come about."""
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -21,4 +21,4 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> N
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"{what}: not within {PATIENCE_S:g} s")
+        pytest.fail(f"{what if isinstance(what, str) else what()}: not within {PATIENCE_S:g} s")

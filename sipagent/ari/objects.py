@@ -132,8 +132,8 @@ class ExternalMedia:
 async def mixing_bridge(ari: AriClient, channel_id: str) -> AsyncIterator[BridgeHandle]:
     """The bridge of a call's channel, for the length of the block; its name says which application made it."""
     bridge_id = channel_id + BRIDGE_SUFFIX
-    await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events", "name": ari.app})
-    try:
+    try:  # asking is part of it: who is cancelled before the answer comes has a bridge all the same
+        await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events", "name": ari.app})
         yield BridgeHandle(ari, bridge_id)
     finally:
         await _delete(ari, f"bridges/{bridge_id}")

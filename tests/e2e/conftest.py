@@ -80,10 +80,14 @@ class Rig:
         if standin_sees:
             await until(lambda: not self.standin.live, "realtime sockets closed")
 
-        async def asterisk_is_empty() -> bool:
-            return not await self.ari.channels() and not await self.ari.request("GET", "bridges")
+        left: list[str] = []
 
-        await until(asterisk_is_empty, "channels and bridges gone")
+        async def asterisk_is_empty() -> bool:
+            left[:] = [f"{channel.name} ({channel.state})" for channel in await self.ari.channels()]
+            left.extend(bridge["id"] for bridge in await self.ari.request("GET", "bridges"))
+            return not left
+
+        await until(asterisk_is_empty, lambda: f"channels and bridges to be gone, of which {left} are left")
         tasks = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("call-")]
         assert tasks == []
         assert len(self.worker.pacer_wheel) == 0

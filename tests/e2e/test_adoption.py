@@ -47,7 +47,7 @@ async def the_call(env: dict[str, str]) -> dict[str, Any]:
         calls[:] = (await get(env, "/v1/calls/live"))[1]["calls"]
         return len(calls) == 1 and bool(calls[0]["step"])
 
-    await until(is_there, "the call to be seen")
+    await until(is_there, lambda: f"the call to be seen, and not {calls}")
     return dict(calls[0])
 
 
@@ -66,7 +66,7 @@ async def adopted(env: dict[str, str], before: dict[str, Any]) -> dict[str, Any]
         calls = (await get(env, "/v1/calls/live"))[1]["calls"]
         found.update(calls[0] if calls else {})
         history = (await get(env, f"/v1/calls/{before['call_id']}"))[1].get("history", {})
-        return any(event["type"] == "call_adopted" for event in history.get("events", []))
+        return bool(calls) and any(event["type"] == "call_adopted" for event in history.get("events", []))
 
     await until(is_back, "the call to be adopted")
     return found

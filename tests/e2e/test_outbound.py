@@ -70,7 +70,7 @@ async def test_a_person_answers_and_says_hello_first(company: Company, root: Roo
         node = await company(person.port, **allowed(agent={"greeting": "Good morning from the bicycle shop."}))
         one = call(node, variables={"account": "12"})
         await until(lambda: bool(node.of(model.AgentSpoke)), "the agent to speak")
-        assert person.media.voiced_in
+        await until(lambda: bool(person.media.voiced_in), "them to hear it")
         await until(lambda: classified(node) == [(Disposition.HUMAN, "detector")], "the verdict")
         node.hang_up()
         await node.ended()

@@ -47,6 +47,7 @@ TOOLS = {
 WORKING = ("slow", "fails", "late", "weather", "order_status", "long", "marks")
 ASKED = {  # what the caller says -> the calls that the model makes of it
     "where is my order": [("slow", "{ seconds = 5 }", "Your order is here.")],
+    "where is my bicycle": [("slow", "{ seconds = 9 }", "Your order is here.")],
     "what is your address": [("fails", "{}", "No.")],
     "can i speak to a person": [("late", "{ seconds = 30 }", "No.")],
     "tell me about your services": [
@@ -198,7 +199,7 @@ async def test_a_caller_who_speaks_while_a_tool_runs_is_answered_and_then_told(s
     node = await shop()
     async with node.phone() as phone:
         await call(node, phone)
-        await ask(node, phone, "where is my order")
+        await ask(node, phone, "where is my bicycle")
         sound = looped("hold", Law.ULAW)[:4000]
         await until(lambda: sound in phone.media.received_payload(), "the soft sound")
         await phone.say_pcm(*await Flite(node.root.command("flite"), "kal").synthesize("tell me about your services"))
