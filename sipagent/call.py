@@ -21,7 +21,7 @@ import structlog
 from sipagent import carried as carried_by
 from sipagent import model, tracecontext
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import BRIDGE_SUFFIX, ChannelEvents
+from sipagent.ari.client import ChannelEvents, bridge_id, media_id
 from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, mixing_bridge
 from sipagent.audio import Law
 from sipagent.caller import Caller, Gone
@@ -221,37 +221,39 @@ class Call:
         with contextlib.suppress(AriError):
             await ari.request("DELETE", f"channels/{caller.channel.id}/moh")  # played to them meanwhile
         if carried.leg:
-            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), moved=carried.app != ari.app)
-        await ChannelHandle(ari, f"{self.id}-media").hang_up(16)
-        await self._drop_bridge()
+            left = carried.app if carried.app != ari.app else ""
+            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), left=left)
+        await ChannelHandle(ari, media_id(self.id, carried.app)).hang_up(16)
+        await self._drop_bridge(carried.app)
         self.recording.wanted = carried.record
         visitor = Visitor(
             self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
         )
         return Destination(carried.step), visitor
 
-    async def _stay_with_them(self, caller: ChannelHandle, leg: ChannelHandle, *, moved: bool) -> None:
+    async def _stay_with_them(self, caller: ChannelHandle, leg: ChannelHandle, *, left: str) -> None:
         """Somebody has taken the call: it is over when one of the two hangs up.
 
-        A channel that is moved to another application leaves its bridge: then they get a new one, within milliseconds.
+        A channel that is moved from the application that it `left` leaves its bridge: then they get a new one, within
+        milliseconds. Empty: it is ours already.
         """
         ari = self._house.ari
         async with AsyncExitStack() as undo:
             happenings = undo.enter_context(ari.listen(leg.id))
             undo.push_async_callback(leg.hang_up, 16)
-            if moved:
+            if left:
                 await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
                 await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
-                await self._drop_bridge()
+                await self._drop_bridge(left)
                 bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
                 await _until_here(happenings)
                 await bridge.add(caller, leg)
             await Caller(leg, happenings).until_gone()
         raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
 
-    async def _drop_bridge(self) -> None:
+    async def _drop_bridge(self, app: str) -> None:
         with contextlib.suppress(AriError):
-            await self._house.ari.request("DELETE", f"bridges/{self.id}{BRIDGE_SUFFIX}")
+            await self._house.ari.request("DELETE", f"bridges/{bridge_id(self.id, app)}")
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
         """What another worker must know rides on the channel, at most `CARRY_EVERY_S` old."""

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from sipagent import model
+from sipagent.ari.client import media_id
 from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
 from sipagent.audio import PTIME_MS, Law
 from sipagent.barge_in import BargeIn
@@ -94,7 +95,7 @@ class Room:
         external = await self._undo_media.enter_async_context(
             external_media(
                 house.ari,
-                f"{self._call_id}-media",
+                media_id(self._call_id, self._house.ari.app),
                 host=house.settings.media.address,
                 port=socket.port,
                 audio_format=self.law,

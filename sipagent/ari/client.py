@@ -41,11 +41,23 @@ MINIMUM_VERSION = (22, 5)
 MINIMUM_TEXT = "22.5"
 """REST over the events socket and the transfer events."""
 
-BRIDGE_SUFFIX = "-bridge"
-"""A call's bridge is named after its channel."""
 
 OnCall = Callable[[events.StasisStart], None]
 OnOrphan = Callable[[events.Channel], None]
+
+
+def bridge_id(channel_id: str, app: str) -> str:
+    """Of the bridge that an application makes for a call's channel.
+
+    It says whose it is, also because Asterisk may know the bridge of a worker that died for half a second after its
+    DELETE: the one who takes the call over must not wait for that (409).
+    """
+    return f"{channel_id}-{app}-bridge"
+
+
+def media_id(channel_id: str, app: str) -> str:
+    """Of the ExternalMedia channel beside a call's; named like its bridge, for the same reason."""
+    return f"{channel_id}-{app}-media"
 
 
 class ChannelEvents:
@@ -178,8 +190,8 @@ class AriClient:
                 # Its StasisStart may have been lost; who has heard it before knows what to make of it.
                 owned.deliver(events.StasisStart(channel, args, self.app))
         for bridge in await self.request("GET", "bridges"):
-            # Made by `mixing_bridge` under our name; its call's channel is the first part of its id.
-            if bridge["name"] == self.app and bridge["id"].removesuffix(BRIDGE_SUFFIX) not in self._listeners:
+            # Made by `mixing_bridge` under our name, for a call that nobody here has.
+            if bridge["name"] == self.app and bridge["id"].removesuffix(bridge_id("", self.app)) not in self._listeners:
                 with contextlib.suppress(AriRefused):
                     await self.request("DELETE", f"bridges/{bridge['id']}")
 

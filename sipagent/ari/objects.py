@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from sipagent.ari import events
-from sipagent.ari.client import BRIDGE_SUFFIX, AriClient, ChannelEvents
+from sipagent.ari.client import AriClient, ChannelEvents, bridge_id
 from sipagent.errors import AriError, AriRefused, AriUnavailable
 
 STASIS_START_TIMEOUT_S = 5.0
@@ -131,12 +131,12 @@ class ExternalMedia:
 @contextlib.asynccontextmanager
 async def mixing_bridge(ari: AriClient, channel_id: str) -> AsyncIterator[BridgeHandle]:
     """The bridge of a call's channel, for the length of the block; its name says which application made it."""
-    bridge_id = channel_id + BRIDGE_SUFFIX
+    its_id = bridge_id(channel_id, ari.app)
     try:  # asking is part of it: who is cancelled before the answer comes has a bridge all the same
-        await ari.request("POST", f"bridges/{bridge_id}", {"type": "mixing,dtmf_events", "name": ari.app})
-        yield BridgeHandle(ari, bridge_id)
+        await ari.request("POST", f"bridges/{its_id}", {"type": "mixing,dtmf_events", "name": ari.app})
+        yield BridgeHandle(ari, its_id)
     finally:
-        await _delete(ari, f"bridges/{bridge_id}")
+        await _delete(ari, f"bridges/{its_id}")
 
 
 @contextlib.asynccontextmanager

@@ -87,7 +87,8 @@ async def sipagent(env: dict[str, str], *arguments: str) -> AsyncIterator[asynci
             process.send_signal(signal.SIGINT)
             try:
                 async with asyncio.timeout(10):
-                    await process.communicate()
+                    told, _ = await process.communicate()
+                    sys.stdout.write(told.decode(errors="replace"))  # for whoever reads a failed test
             except TimeoutError:
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.communicate()
