@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
 """How long a test waits for something that is to happen; generous, since only failures wait it out."""
 
 
