@@ -16,9 +16,10 @@ from sipagent import model
 from sipagent.config import Settings
 from sipagent.control.live import Live
 from sipagent.meter import Meter
-from sipagent.model import CallOutcome, LegQuality, Reason
+from sipagent.model import LegQuality
 from sipagent.observe.node import measure
 from sipagent.orders import WorkerState
+from sipagent.outcome import CallOutcome, Reason
 
 SCRAPES = 30
 TICK_S = 0.001

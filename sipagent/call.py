@@ -30,9 +30,10 @@ from sipagent.config.destinations import Destination
 from sipagent.errors import AriError, DialingRefused, OrderRefused
 from sipagent.house import House
 from sipagent.leg import dialled_group
-from sipagent.model import CallOutcome, Direction, Reason
+from sipagent.model import Direction
 from sipagent.orders import Originate
 from sipagent.outbound import reach
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.recording import Recording
 from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
 from sipagent.rtp.transport import NoPortFree

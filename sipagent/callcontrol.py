@@ -19,6 +19,7 @@ from sipagent.caller import Caller
 from sipagent.config import Agent, Settings
 from sipagent.conversation import Builtin
 from sipagent.digits import collect
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.tones import looped
 from sipagent.transfer import SUMMARY_CHARS, Parties, Transfers
 
@@ -134,7 +135,7 @@ class CallControl:
 
     async def _hang_up(self, _arguments: Mapping[str, Any]) -> dict[str, Any]:
         await self._now.spoken_out()
-        self._now.leave(model.CallOutcome(model.Reason.COMPLETED, "the agent hung up"))
+        self._now.leave(CallOutcome(Reason.COMPLETED, "the agent hung up"))
         return {"status": "hanging up"}
 
     async def _hold(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sipagent.errors import RealtimeError, RealtimeRefused
 from sipagent.flow.phrases import Phrase
 from sipagent.house import Policy
 from sipagent.line import PRIMED, Line
-from sipagent.model import CallOutcome, Reason
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.talk import Emit, Talk
 from sipagent.tools.calls import HOLD

@@ -22,8 +22,9 @@ from sipagent.asterisk.root import Root
 from sipagent.config import Settings
 from sipagent.dialogue import DEMO, Figures, converse
 from sipagent.errors import ToolError
-from sipagent.model import Result, Role
+from sipagent.model import Role
 from sipagent.observe import logs
+from sipagent.outcome import Result
 from sipagent.patterns import KEYS
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite

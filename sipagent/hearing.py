@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+LOOK_EVERY_S = 1.0
 FIRST_S = 3.0
 """From the answer on; after a repair as long again."""
 LATER_S = 20.0

@@ -29,8 +29,9 @@ from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
 from sipagent.house import House
 from sipagent.leg import ANSWERED, Errand, Leg, leg_out
-from sipagent.model import CallOutcome, Direction, Reason
+from sipagent.model import Direction
 from sipagent.orders import Probe, ProbeResult
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
@@ -150,7 +151,7 @@ async def _attempt(order: Probe, house: House, room: Room, story: Story, found: 
     except (AriError, ValueError) as error:
         found.why = str(error)
         return CallOutcome(Reason.ARI_FAILED, found.why)
-    except Exception as error:
+    except Exception as error:  # the edge of a probe, which is a call: it has failed, and the next one is due
         log.exception("probe_broke")
         found.why = f"internal error ({type(error).__name__})"
         return CallOutcome(Reason.INTERNAL_ERROR, found.why)

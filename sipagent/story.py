@@ -19,7 +19,7 @@ from sipagent.ari.objects import ChannelHandle
 from sipagent.conversation import Conversation
 from sipagent.errors import AriError
 from sipagent.ledger import Ledger
-from sipagent.model import CallOutcome
+from sipagent.outcome import CallOutcome
 from sipagent.room import Room
 from sipagent.rtp import quality
 

@@ -24,7 +24,8 @@ from sipagent.flow.no_input import GiveUp, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.ledger import heard
 from sipagent.media import Flushed
-from sipagent.model import CallOutcome, Reason, Role
+from sipagent.model import Role
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import PROMPT, Room
 from sipagent.tones import looped
 from sipagent.tools.calls import HOLD

@@ -28,6 +28,7 @@ from sipagent.flow.steps.dial import target_of
 from sipagent.house import House
 from sipagent.ledger import Ledger
 from sipagent.leg import ANSWERED, Errand, Leg, leg_out, permitted
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import Room
 from sipagent.talk import Emit
 from sipagent.tones import looped
@@ -133,7 +134,7 @@ class Transfers:
         )
         try:
             if transfer.how == "refer" and await self._refer(errand):
-                parties.leave(model.CallOutcome(model.Reason.COMPLETED, f"transferred to {name} by REFER"))
+                parties.leave(CallOutcome(Reason.COMPLETED, f"transferred to {name} by REFER"))
                 return ANSWERED
             async with AsyncExitStack() as undo:
                 leg = await undo.enter_async_context(leg_out(errand, parties.house, parties.emit))

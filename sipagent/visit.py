@@ -23,18 +23,19 @@ from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
 from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeError
 from sipagent.flow import machine
-from sipagent.flow.machine import Flow, ToDial
+from sipagent.flow.machine import Flow
 from sipagent.flow.phrases import Phrase
-from sipagent.hearing import Hearing, Verdict
+from sipagent.hearing import LOOK_EVERY_S, Hearing, Verdict
 from sipagent.house import House
-from sipagent.leg import ANSWERED, Errand, dialled_group, leg_out, permitted
+from sipagent.leg import Errand, dialled_group, permitted
 from sipagent.listener import listener
-from sipagent.model import CallOutcome, Disposition, Reason
+from sipagent.model import Disposition
 from sipagent.orders import Originate
 from sipagent.outbound import Detector
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.recording import Recording
+from sipagent.referral import Referral
 from sipagent.room import NOBODY, Room
-from sipagent.routing.facts import clean_number
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.transfer import Joined, Parties
@@ -44,18 +45,10 @@ log = structlog.get_logger()
 WE_CALLED = """
 You have called them; they did not call you. When they have said hello, begin with: {greeting}
 """
-
-
 WHY = """You call because: {reason}
 """
 HISTORY_CHARS = 6000
 """Of what was said, for a session that must be told: ten minutes of talk."""
-NOTIFIED_S = 2.0
-"""Who asked by REFER hangs up when told that it is done; after this long we do."""
-
-
-SUBSCRIBED_S = 0.3
-"""Asterisk's first NOTIFY (100 Trying) must be through, or a second one is lost."""
 
 
 class CallOver(Exception):
@@ -428,7 +421,7 @@ class Visit:
         """One-way audio: a new media channel, and if they cannot be heard all the same, somebody else, or a word."""
         hearing = Hearing(self._loop.time())
         while self._room is room and not self.leg:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_EVERY_S)
             verdict = hearing.look(room.rtp.counters.received, self._loop.time(), held=self._held)
             if verdict is Verdict.REPAIR:
                 self._emit(model.MediaTrouble, action="repaired")
@@ -451,37 +444,8 @@ class Visit:
             self._group.create_task(self._go_on_with(number))
 
     async def _go_on_with(self, number: str) -> None:
-        """Ring where they say, if the policy lists that number: whoever answers takes their place.
-
-        They hear how it goes by NOTIFY, and leave by themselves once it is done; where it is not, they stay.
-        """
-        old, settings = self._caller.channel, self._house.settings
-        # A phone of ours has no line of its own to somebody else.
-        trunk = self._endpoint if self._endpoint in settings.trunks else next(iter(settings.outbound.trunks), "")
-        to = ToDial(clean_number(number), trunk, settings.call.dial_within_s)
-        errand = Errand(f"{self._call_id}-referred", to, "transfer", self._number, beside=old.id, listed=False)
-        self._emit(model.TransferStarted, target=to.number, how="referred")
-        with contextlib.suppress(AriError):  # they may be gone already
-            await old.transfer_progress("channel_progress")
-        async with AsyncExitStack() as undo:
-            try:
-                leg = await undo.enter_async_context(leg_out(errand, self._house, self._emit))
-                result = (await leg.ring(shown=self._number, for_channel=old.id)).result
-            except (DialingRefused, ValueError) as refusal:
-                result = str(refusal)
-            if result == ANSWERED and self._room is not None:
-                self._caller.become(leg.channel, leg.happenings)
-                await self._room.admit(leg.channel)
-                self._undo.push_async_callback(undo.pop_all().aclose)
-        self._emit(model.TransferEnded, target=to.number, result=result)
-        await asyncio.sleep(SUBSCRIBED_S)
-        try:
-            await old.transfer_progress("channel_answered" if result == ANSWERED else "channel_declined")
-        except AriError as error:  # they may be gone already
-            log.info("refer_not_told", error=str(error))
-        await asyncio.sleep(NOTIFIED_S)  # Asterisk tells of one REFER more than once
-        if result == ANSWERED:
-            await old.hang_up(16)
+        referral = Referral(self._call_id, self._caller, self._number, self._endpoint, self._house, self._emit)
+        await referral.follow(number, lambda: self._room, self._undo)
         self._referred = False
 
     # --- what the operator may ask

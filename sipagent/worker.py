@@ -34,10 +34,10 @@ from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.house import House, Policy
 from sipagent.leg import refusal
 from sipagent.link import WorkerLink
-from sipagent.model import CallOutcome, Reason
 from sipagent.observe.logs import log_event
 from sipagent.orders import Answer, WorkerState
 from sipagent.outbound import errand_of
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.probe import probe
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock

@@ -7,7 +7,8 @@ import pytest
 
 from sipagent import model, orders
 from sipagent.link import decode_upward, encode
-from sipagent.model import CallOutcome, Fault, Reason, Result, Role
+from sipagent.model import Role
+from sipagent.outcome import CallOutcome, Fault, Reason, Result
 
 
 @pytest.mark.parametrize("reason", list(Reason))

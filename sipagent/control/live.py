@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sipagent import model, orders
-from sipagent.model import CallOutcome
+from sipagent.outcome import CallOutcome
 
 ENDED_KEPT = 100
 ORPHANED = "orphaned"

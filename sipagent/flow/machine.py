@@ -19,7 +19,7 @@ from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Text
 from sipagent.errors import ConfigError
 from sipagent.flow.phrases import Phrase, phrases_in_advance, phrases_now
-from sipagent.model import CallOutcome, Reason
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.patterns import KEYS
 
 MAX_HOPS = 50

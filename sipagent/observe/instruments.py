@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-from sipagent.model import CallOutcome, Direction, Reason
+from sipagent.model import Direction
 from sipagent.observe import bounds
 from sipagent.observe.catalogue import Catalogue
+from sipagent.outcome import CallOutcome, Reason
 
 _SETUP = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30)
 _TURN = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 5, 10)

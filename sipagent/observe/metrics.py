@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from sipagent import model
 from sipagent.config import Settings
-from sipagent.model import Direction, Fault, Result
+from sipagent.model import Direction
 from sipagent.observe import bounds
 from sipagent.observe.bounds import NONE, OTHER, Known
 from sipagent.observe.catalogue import Catalogue
 from sipagent.observe.instruments import Instruments, mark
+from sipagent.outcome import Fault, Result
 
 WORKER_LOST = "worker_lost"
 """Stands where a Reason stands: nobody was left to give one."""

@@ -22,7 +22,8 @@ from typing import Literal
 import msgspec
 
 from sipagent import model
-from sipagent.model import Direction, Result
+from sipagent.model import Direction
+from sipagent.outcome import Result
 from sipagent.tracecontext import ROOT, Trace, tool_span
 
 Kind = Literal["server", "client", "internal"]

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from sipagent import model
-from sipagent.model import Disposition, Fault, Reason
+from sipagent.model import Disposition
+from sipagent.outcome import Fault, Reason
 from sipagent.records.tables import (
     Base,
     Call,

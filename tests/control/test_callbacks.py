@@ -14,7 +14,8 @@ from sipagent.control.callbacks import CallbackDialler
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator
-from sipagent.model import CallOutcome, Disposition, Reason
+from sipagent.model import Disposition
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.records import database
 from sipagent.records.callbacks import Callbacks
 from sipagent.records.store import Store

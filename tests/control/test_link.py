@@ -11,8 +11,8 @@ from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.errors import ConfigError, OrderRefused
 from sipagent.link import BUFFERED_EVENTS, WorkerLink, encode
-from sipagent.model import CallOutcome, Reason
 from sipagent.orders import Answer, HangUp, WorkerHello, WorkerState
+from sipagent.outcome import CallOutcome, Reason
 from tests.waiting import until
 
 

@@ -2,8 +2,9 @@
 
 from sipagent import model
 from sipagent.control.live import ENDED_KEPT, Live
-from sipagent.model import CallOutcome, Reason, Role
+from sipagent.model import Role
 from sipagent.orders import WorkerState
+from sipagent.outcome import CallOutcome, Reason
 
 
 def started(call_id: str, worker: int = 1) -> model.CallStarted:

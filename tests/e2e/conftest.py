@@ -22,6 +22,7 @@ from sipagent.audio import Law
 from sipagent.config import Settings
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
 from sipagent.standin.config import StandinConfig
@@ -58,10 +59,10 @@ class Rig:
     def hang_up(self) -> None:
         """The operator ends the call that is up."""
         ((call, _),) = self.worker._calls.values()
-        call.hang_up(model.CallOutcome(model.Reason.OPERATOR_HANGUP))
+        call.hang_up(CallOutcome(Reason.OPERATOR_HANGUP))
 
     @property
-    def outcome(self) -> model.CallOutcome:
+    def outcome(self) -> CallOutcome:
         return self.of(model.CallEnded)[-1].outcome
 
     def phone(self, law: Law = Law.ULAW) -> Phone:
@@ -69,7 +70,7 @@ class Rig:
         login = PhoneConfig(f"127.0.0.1:{config.sip_port}", config.phone_user, config.phone_password, law)
         return Phone(login, self.root.command("sipp"))
 
-    async def ended(self, calls: int = 1) -> model.CallOutcome:
+    async def ended(self, calls: int = 1) -> CallOutcome:
         """Wait until that many calls have ended; the last outcome."""
         await until(lambda: len(self.of(model.CallEnded)) >= calls, f"{calls} call(s) to end")
         return self.outcome

@@ -10,7 +10,8 @@ from sipagent import model, orders
 from sipagent.asterisk.root import Root
 from sipagent.audio import Law, level_dbov, resample
 from sipagent.dialogue import DEMO, converse
-from sipagent.model import CallOutcome, Fault, Reason, Result, Role
+from sipagent.model import Role
+from sipagent.outcome import CallOutcome, Fault, Reason, Result
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern

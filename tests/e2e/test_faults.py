@@ -10,7 +10,7 @@ from sipagent import model
 from sipagent.ari.objects import ChannelHandle
 from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
-from sipagent.model import Fault, Reason
+from sipagent.outcome import Fault, Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import KNOWN, parse_faults

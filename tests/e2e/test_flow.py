@@ -19,7 +19,7 @@ from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
 from sipagent.house import Policy
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig

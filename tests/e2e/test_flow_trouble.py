@@ -17,8 +17,8 @@ from sipagent.asterisk.root import Root
 from sipagent.audio import Law
 from sipagent.flow.machine import Flow
 from sipagent.flow.steps.announcement import AnnouncementStep
-from sipagent.model import Fault, Reason
 from sipagent.orders import HangUp
+from sipagent.outcome import Fault, Reason
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.standin.pattern import pattern
 from tests.asterisk.fixtures import free_port

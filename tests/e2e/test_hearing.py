@@ -8,7 +8,7 @@ import pytest
 
 from sipagent import model
 from sipagent.asterisk.root import Root
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
 from tests.e2e.conftest import MakeRig
 from tests.e2e.referred import caller

@@ -10,7 +10,7 @@ from sipagent import model
 from sipagent.asterisk.root import Root
 from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.phone.sipp import free_udp_port
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import Faults, parse_faults

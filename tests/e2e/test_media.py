@@ -8,7 +8,7 @@ import pytest
 
 from sipagent import model
 from sipagent.audio import Law
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.rtp.packet import RtpPacket
 from sipagent.standin.config import Burst, Mode, StandinConfig
 from sipagent.standin.faults import parse_faults

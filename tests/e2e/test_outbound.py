@@ -13,8 +13,9 @@ import pytest
 from sipagent import model
 from sipagent.asterisk.root import Root
 from sipagent.audio import SAMPLE_RATE_HZ, Law, encode, resample
-from sipagent.model import Direction, Disposition, Reason
+from sipagent.model import Direction, Disposition
 from sipagent.orders import Answer, Originate
+from sipagent.outcome import Reason
 from sipagent.phone.sipp import free_udp_port
 from sipagent.speech import Flite
 from sipagent.standin.config import StandinConfig

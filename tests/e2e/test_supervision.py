@@ -12,8 +12,8 @@ import pytest
 from sipagent import model
 from sipagent.asterisk.root import Root
 from sipagent.audio import FRAME_BYTES, SAMPLE_RATE_HZ, Law, decode, encode
-from sipagent.model import Reason
 from sipagent.orders import Answer, Dismiss, Supervise, Tell
+from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
 from tests.e2e.callee import callee
 from tests.e2e.conftest import Rig

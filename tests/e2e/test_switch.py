@@ -13,7 +13,7 @@ from sipagent.ari.objects import ChannelHandle
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.errors import AriRefused, AriUnavailable
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
 from tests.asterisk.fixtures import test_config
 from tests.e2e.conftest import MakeRig

@@ -20,7 +20,8 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
-from sipagent.model import Reason, Role
+from sipagent.model import Role
+from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.speech import Flite
 from sipagent.standin.config import StandinConfig

@@ -11,7 +11,7 @@ import pytest
 from sipagent import model
 from sipagent.asterisk.root import Root
 from sipagent.audio import SAMPLE_RATE_HZ, Law, encode, resample
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.speech import Flite
 from sipagent.standin.config import StandinConfig

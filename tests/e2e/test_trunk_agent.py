@@ -8,8 +8,8 @@ import pytest_asyncio
 from sipagent import model
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
-from sipagent.model import Reason
 from sipagent.orders import Originate
+from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig

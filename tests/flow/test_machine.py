@@ -13,7 +13,7 @@ from sipagent.errors import ConfigError
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow, Plan, Step
 from sipagent.flow.phrases import Phrase
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 
 COMPANY: dict[str, Any] = {
     "agents": {"reception": {"instructions": "x"}},

@@ -32,7 +32,7 @@ from sipagent.audio import SAMPLE_RATE_HZ, Law, resample
 from sipagent.audio import encode as encode_audio
 from sipagent.config import load
 from sipagent.link import encode
-from sipagent.model import Reason
+from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.faults import Faults
 from sipagent.standin.server import StandinServer

@@ -8,8 +8,9 @@ from sipagent import model
 from sipagent.config import Settings
 from sipagent.control.probes import Place
 from sipagent.meter import Meter
-from sipagent.model import CallEvent, CallOutcome, Direction, Disposition, LegQuality, Reason
+from sipagent.model import CallEvent, Direction, Disposition, LegQuality
 from sipagent.orders import ProbeResult, WorkerState
+from sipagent.outcome import CallOutcome, Reason
 
 GOOD = LegQuality(500, 510, 8, 1.6, 2, 3, 1, 4.0, 60.0, 88.0, 4.2)
 BAD = LegQuality(400, 500, 90, 18.0, 10, 5, 0, 45.0, 240.0, 40.0, 2.1)

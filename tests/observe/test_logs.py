@@ -8,8 +8,9 @@ import structlog
 
 from sipagent import model
 from sipagent.config import LogSettings
-from sipagent.model import CallOutcome, Reason, Role
+from sipagent.model import Role
 from sipagent.observe import logs
+from sipagent.outcome import CallOutcome, Reason
 
 
 @pytest.fixture(autouse=True)

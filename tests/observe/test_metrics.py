@@ -17,9 +17,10 @@ from sipagent.asterisk.fetch import fetch
 from sipagent.control import api, api_metrics
 from sipagent.control.live import Live
 from sipagent.control.probes import Place
-from sipagent.model import CallEvent, CallOutcome, Reason
+from sipagent.model import CallEvent
 from sipagent.observe.node import Sources, measure
 from sipagent.observe.scraped import LIVE_CALLS
+from sipagent.outcome import CallOutcome, Reason
 from tests.observe import story
 from tools.generate import ROOT, metrics
 

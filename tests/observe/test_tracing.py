@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from sipagent import model
 from sipagent.config import LogSettings, TracingSettings
 from sipagent.control.live import Live
-from sipagent.model import CallOutcome, Direction, Reason, Role
+from sipagent.model import Direction, Role
 from sipagent.observe import tracing
 from sipagent.observe.spans import MAX_MARKS, MAX_SPANS, Spans
 from sipagent.observe.tracing import Tracing
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.phone.sipp import free_udp_port
 from sipagent.tracecontext import Trace, tool_span
 from tests.observe.collector import Collector, collector, seconds, values

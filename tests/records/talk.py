@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sipagent import model
-from sipagent.model import CallOutcome, LegQuality, Reason, Role
+from sipagent.model import LegQuality, Role
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.records.fold import Kept
 
 QUALITY = LegQuality(

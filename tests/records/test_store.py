@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, inspect, select
 
 from sipagent import model
 from sipagent.errors import ConfigError
-from sipagent.model import CallOutcome, Disposition, Reason
+from sipagent.model import Disposition
+from sipagent.outcome import CallOutcome, Reason
 from sipagent.records import database, fold
 from sipagent.records.redaction import Redaction
 from sipagent.records.store import BadCursor, Filter, Store

@@ -309,7 +309,7 @@ def _write(path: Path, pieces: Iterable[bytes], stopping: Callable[[], bool]) ->
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)
-    except BaseException:
+    except BaseException:  # cancelled as well as failed: half a file must never be taken for a recording
         half.unlink(missing_ok=True)
         raise
     return digest.hexdigest(), size

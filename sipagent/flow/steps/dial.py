@@ -5,7 +5,7 @@ from __future__ import annotations
 from sipagent.config import Settings
 from sipagent.config.destinations import HANGUP, Destination
 from sipagent.flow.machine import Flow, Step, ToDial
-from sipagent.model import CallOutcome, Reason
+from sipagent.outcome import CallOutcome, Reason
 
 ANSWERED = "ANSWER"
 """DIALSTATUS of a call that was answered and is over."""

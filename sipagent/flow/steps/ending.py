@@ -5,7 +5,7 @@ from __future__ import annotations
 from sipagent.config import Settings
 from sipagent.config.destinations import CAUSES
 from sipagent.flow.machine import Flow, Step
-from sipagent.model import CallOutcome, Reason
+from sipagent.outcome import CallOutcome, Reason
 
 
 class HangupStep(Step):

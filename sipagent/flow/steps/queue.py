@@ -5,7 +5,7 @@ from __future__ import annotations
 from sipagent import patterns
 from sipagent.config import Settings
 from sipagent.flow.machine import Flow, Step, ToQueue
-from sipagent.model import CallOutcome, Reason
+from sipagent.outcome import CallOutcome, Reason
 
 SERVED = "CONTINUE"
 """QUEUESTATUS of a caller who has talked to a member, who then hung up."""
