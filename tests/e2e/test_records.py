@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,12 @@ async def test_a_record_is_what_happened(asterisk: Asterisk, root: Root, tmp_pat
         assert (code, "what is your address" in out) == (0, True)
 
 
+def end(terminate: Callable[[], None]) -> None:
+    """A process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        terminate()
+
+
 async def test_the_control_process_dies_and_the_record_is_whole(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
     file = tmp_path / "sipagent.toml"
     file.write_text(CONFIG)
@@ -90,27 +99,27 @@ async def test_the_control_process_dies_and_the_record_is_whole(asterisk: Asteri
             "SIPAGENT_REALTIME__API_KEY": "key",
         }
         # Its log is a file: a pipe of ours would not survive it, and the worker writes on.
-        with (tmp_path / "log").open("wb") as log:
+        async with contextlib.AsyncExitStack() as stack:
+            log = stack.enter_context((tmp_path / "log").open("wb"))
             control = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "sipagent", "run", "--config", str(file), env=node, stdout=log, stderr=log
             )
-        await ready(node)
-        _, body = await get(node, "/readyz")
-        worker = body["workers"][0]["pid"]
-        async with phone_on(asterisk, root) as phone:
-            await phone.dial("100")
-            assert await phone.wait_answered()
-            await phone.hear_agent_start()
-            control.kill()
-            await control.wait()
-            await phone.wait_quiet(600)  # the agent is heard to its end
-            await phone.hang_up()
-        # The worker is an orphan now; it keeps what it has to tell until somebody listens.
-        try:
+            stack.callback(end, control.terminate)
+            await ready(node)
+            # An orphan later on: it goes however the test ends.
+            worker = (await get(node, "/readyz"))[1]["workers"][0]["pid"]
+            stack.callback(end, partial(os.kill, worker, signal.SIGTERM))
+            async with phone_on(asterisk, root) as phone:
+                await phone.dial("100")
+                assert await phone.wait_answered()
+                await phone.hear_agent_start()
+                control.kill()
+                await control.wait()
+                await phone.wait_quiet(600)  # the agent is heard to its end
+                await phone.hang_up()
+            # It keeps what it has to tell until somebody listens.
             async with sipagent(node, "run", "--config", str(file)):
                 record = await the_call(node)
-        finally:
-            os.kill(worker, signal.SIGTERM)
         assert (record["disposition"], record["reason"]) == ("ANSWERED", "caller_hangup")
         events = [json.dumps(event) for event in record["history"]["events"]]
         assert len(events) == len(set(events))
