@@ -364,16 +364,20 @@ async def test_a_worker_killed_in_the_middle_costs_a_second_at_most(
             await phone.hang_up()
             sent = decode(b"".join(payload for _, payload in phone.media.sent), Law.ULAW)
 
+        # Whoever adopted the call in time has made one of its own.
+        async def of_the_dead_worker() -> list[dict[str, Any]]:
+            return [kept for kept in (await get(env, "/v1/recordings"))[1].get("recordings", []) if kept["cut"]]
+
         async def is_kept() -> bool:
-            return bool((await get(env, "/v1/recordings"))[1].get("recordings"))
+            return bool(await of_the_dead_worker())
 
         await until(is_kept, "the recording to be kept")
-        [kept] = (await get(env, "/v1/recordings"))[1]["recordings"]
+        [kept] = await of_the_dead_worker()
         base = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}/v1/recordings/{kept['recording_id']}"
         async with aiohttp.ClientSession() as http, http.get(base + "/audio") as response:
             assert response.content_type == "audio/wav"
             left, _ = channels(await response.read())
-    assert (kept["cut"], kept["lost_ms"], kept["encrypted"]) == (True, 0, bool(key))
+    assert (kept["lost_ms"], kept["encrypted"]) == (0, bool(key))
     until_sample = place(left, sent) + len(left) // 2
     # A second, and what was on its way through Asterisk.
     assert said - until_sample <= SECOND + 800
