@@ -28,6 +28,7 @@ from sipagent.control.operator import Operator
 from sipagent.control.probes import Probes
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.rescue import Rescue
+from sipagent.control.sessions import Sessions
 from sipagent.control.supervisor import Supervisor
 from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
@@ -104,6 +105,7 @@ class ControlProcess:
         self._flite = flite
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
+        self.sessions = Sessions(self._hub, self.live, lambda: self._settings)
         self.operator = Operator(self._hub, self.live, lambda: self._settings, self._known)
         self.upgrade = Upgrade(self._hub, self.live)
         self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
@@ -267,6 +269,7 @@ class ControlProcess:
             log.info("reloaded", needs_restart=fixed)
             self._settings = settings
             self._recorder.follow(settings)
+            self.sessions.follow(settings)
             return fixed
 
 

@@ -30,12 +30,14 @@ from sipagent.config.destinations import Destination
 from sipagent.errors import AriError, DialingRefused, OrderRefused
 from sipagent.house import House
 from sipagent.leg import dialled_group
+from sipagent.limits import CALLER, NODE, RATE, ROUTE, Counted, full
 from sipagent.model import Direction
 from sipagent.orders import Originate
 from sipagent.outbound import reach
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.recording import Recording
 from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
+from sipagent.routing.routes import Decision
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.supervision import Supervision
@@ -73,16 +75,17 @@ class Call:
         caller: Caller | None = None,
         order: Originate | None = None,
         carried: Carried | None = None,
+        turned_away: str = "",
     ) -> None:
         """A call in has its `caller`; a call out the `order` for it, and a caller when somebody has answered.
 
-        One that another worker had has what it `carried`.
+        One that another worker had has what it `carried`. `turned_away`: which limit has no room for it.
         """
         self.id, self.invite, self.law = call_id, invite, Law.ULAW
         self._house, self._caller, self._order = house, caller, order
         self._loop = asyncio.get_running_loop()
         show = house.settings.log.show_transcripts
-        self._carried = carried
+        self._carried, self._turned_away = carried, turned_away
         self._back: str | None = None
         now, age_s = self._loop.time(), max(time.time() - carried.started_at, 0.0) if carried else 0.0
         self._story = Story(call_id, now - age_s, house.emit, show=show, history=carried.history if carried else "")
@@ -98,7 +101,9 @@ class Call:
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
 
     @classmethod
-    def incoming(cls, start: ari_events.StasisStart, happenings: ChannelEvents, house: House) -> Call:
+    def incoming(
+        cls, start: ari_events.StasisStart, happenings: ChannelEvents, house: House, turned_away: str = ""
+    ) -> Call:
         """Somebody calls: what the dialplan says of them (extensions.conf, [sipagent])."""
         names = ("direction", "called", "endpoint", "format", "sip_call_id", "first_called")
         args = dict(zip(names, start.args, strict=False))
@@ -109,7 +114,7 @@ class Call:
             first_called=args.get("first_called", ""),
         )
         caller = Caller(ChannelHandle(house.ari, start.channel.id), happenings)
-        call = cls(start.channel.id, invite, house, caller=caller)
+        call = cls(start.channel.id, invite, house, caller=caller, turned_away=turned_away)
         call.law = law_of(args.get("format", ""))
         return call
 
@@ -311,9 +316,30 @@ class Call:
         self._emit(model.CallRouted, route=decision.route, destination=destination, traceparent=traceparent)
         if decision.go is None:
             raise CallOver(CallOutcome(Reason.UNKNOWN_NUMBER, f"no route for {self.invite.called!r}"))
+        go = await self._unless_full(decision, caller.channel)
         variables = variables_of(self.invite, facts)
         self.recording.wanted = decision.record
-        return decision.go, Visitor(self.id, caller, self.invite.caller, self.invite.endpoint, self.law, variables)
+        return go, Visitor(self.id, caller, self.invite.caller, self.invite.endpoint, self.law, variables)
+
+    async def _unless_full(self, decision: Decision, channel: ChannelHandle) -> Destination:
+        """Where the route leads, or where those go who find no room; without such a place they are told so."""
+        limits, gate = self._house.settings.limits, self._house.gate
+        limit = self._turned_away or ("" if gate.rate.has_room(limits.per_second, self._loop.time()) else RATE)
+        limit = limit or await full(
+            channel,
+            Counted(NODE, limits.at_once),
+            Counted(CALLER, limits.per_caller if self.invite.caller else 0, self.invite.caller),
+            Counted(ROUTE, decision.at_once, decision.route),
+        )
+        if not limit and decision.go is not None:
+            return decision.go
+        instead = decision.full or limits.full
+        self._emit(model.TurnedAway, limit=limit, to=str(instead or ""))
+        if instead is None:
+            await channel.continue_in(*APOLOGY_EXTENSION)
+            self._handed_back = True
+            raise CallOver(CallOutcome(Reason.TURNED_AWAY, f"no room: {limit}"))
+        return instead
 
     async def _reach(self, order: Originate, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """We call somebody, and an agent talks with whoever answers."""

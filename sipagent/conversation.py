@@ -17,9 +17,10 @@ import structlog
 from sipagent import model
 from sipagent.config import Agent
 from sipagent.config.policy import PLACEHOLDER
-from sipagent.errors import RealtimeError, RealtimeRefused
+from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.flow.phrases import Phrase
 from sipagent.house import Policy
+from sipagent.in_line import in_line
 from sipagent.line import PRIMED, Line
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import Room
@@ -63,6 +64,7 @@ class Conversation:
         policy: Policy,
         emit: Emit,
         *,
+        call_id: str,
         instructions: str,
         tools: tuple[Mapping[str, Any], ...] = (),
         builtin: Mapping[str, Builtin] | None = None,
@@ -72,7 +74,7 @@ class Conversation:
         history: Callable[[], str] = str,
         resumes: tuple[str, str] | None = None,
     ) -> None:
-        """`tools` as they go to the model; `builtin` and the agent's own are run for it.
+        """`call_id`: whose session it is. `tools` as they go to the model; `builtin` and the agent's are run for it.
 
         `variables` of the call; `secrets` are those that may be added later, and that the model must not see.
         `they_begin_s`: the greeting waits so long for them to say hello; when they do, the model answers that.
@@ -113,7 +115,8 @@ class Conversation:
                 vad_prefix_ms=realtime.vad.prefix_padding_ms,
                 tools=self._tools,
             ),
-            resumes or ("", ""),
+            call_id,
+            resumes,
         )
         self._resumes = resumes is not None
         self._connecting: asyncio.Task[None] | None = None
@@ -151,7 +154,9 @@ class Conversation:
         if self._connecting is not None and not self._connecting.done():
             self._room.play([Phrase(call.one_moment, call.language)])
         try:
-            await self.ready()
+            await self._until_ready()
+        except RealtimeFull as error:
+            return await self._give_up(Reason.REALTIME_FULL, error)
         except RealtimeRefused as error:
             return await self._give_up(Reason.REALTIME_REFUSED, error)
         except RealtimeError as error:
@@ -173,6 +178,16 @@ class Conversation:
             if self.left.done():
                 return self.left.result()
             talk.recovered(primed=self._primed)
+
+    async def _until_ready(self) -> None:
+        """The agent can speak, or never will; who finds all sessions taken waits in line if they may."""
+        try:
+            await self.ready()
+        except RealtimeFull:
+            if not self._settings.realtime.waiting:
+                raise
+            await in_line(self.line, self._room, self._settings, self._agent.language, self._emit)
+            self._room.interruptible_by(self._agent.barge_in)
 
     async def _recover(self, lost: Lost) -> None:
         """Another session, while the caller hears what was still to be heard, then that it takes a moment.

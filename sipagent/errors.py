@@ -14,6 +14,7 @@
      |- RecordingUnreadable  a recording's file is encrypted with another key, damaged, or none
      |- RealtimeError      the voice model's socket
          |- RealtimeRefused  handshake refused: holds the HTTP status
+         |- RealtimeFull     all sessions of our quota are taken
          |- RealtimeLost     an open socket died
 """
 
@@ -80,6 +81,10 @@ class RealtimeRefused(RealtimeError):
 
     def __str__(self) -> str:
         return f"realtime endpoint refused the connection: HTTP {self.status} {self.detail}".rstrip()
+
+
+class RealtimeFull(RealtimeError):
+    """Every session that the provider gives us is taken; one will be free when another call is over."""
 
 
 class RealtimeLost(RealtimeError):

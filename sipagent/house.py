@@ -12,9 +12,11 @@ from sipagent.config import Settings
 from sipagent.dialling import DialGuard
 from sipagent.flow.machine import Plan
 from sipagent.flow.prompts import Prompts
+from sipagent.limits import Gate
 from sipagent.routing.routes import Routes
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PortBlock
+from sipagent.sessions import Sessions
 from sipagent.tools.toolset import Toolset
 from sipagent.xai.health import Health
 
@@ -31,6 +33,8 @@ class Policy:
     toolset: Toolset = field(default_factory=Toolset)
     health: Health = field(default_factory=Health)
     """Which realtime endpoints are worth a try."""
+    sessions: Sessions = field(default_factory=Sessions)
+    """How many of their sessions are left."""
 
     @classmethod
     def of(cls, settings: Settings, prompts: Prompts) -> Policy:
@@ -58,6 +62,9 @@ class House:
     ports: PortBlock
     wheel: Wheel
     guard: DialGuard
+    """For calls out."""
+    gate: Gate
+    """For calls in."""
     emit: Callable[[model.CallEvent], None]
     record: Callable[[bytes], object]
     """Takes the blocks of recordings to the control process, and never waits."""

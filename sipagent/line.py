@@ -17,7 +17,7 @@ import structlog
 from sipagent import model
 from sipagent.audio import PTIME_MS
 from sipagent.config.sections import Endpoint
-from sipagent.errors import RealtimeError
+from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.house import Policy
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
@@ -31,6 +31,7 @@ READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more."""
 RETRY_TIMEOUT_S = 2.0
 """For each endpoint when a session was lost: the caller has heard a filler and waits."""
+TOO_MANY = 429
 RESUMED, PRIMED = "resumed", "primed"
 PRIMING = """\
 The connection to you was interrupted, and this is a new session of the same call. Do not greet the caller again.
@@ -43,17 +44,26 @@ class Line:
     """One conversation's. `open`, perhaps `reopen`, `aclose`."""
 
     def __init__(
-        self, talk: Talk, policy: Policy, emit: Emit, config: xai.SessionConfig, known: tuple[str, str] = ("", "")
+        self,
+        talk: Talk,
+        policy: Policy,
+        emit: Emit,
+        config: xai.SessionConfig,
+        call_id: str,
+        known: tuple[str, str] | None = None,
     ) -> None:
-        """`config` of the session; each endpoint may have a model of its own.
+        """`config` of the session; each endpoint may have a model of its own. It is counted for this call.
 
-        `known`: endpoint and id of a conversation that another worker had; it is taken up by `reopen`.
+        `known`: endpoint and id of a conversation that another worker had (empty where it had not begun); it is taken
+        up by `reopen`.
         """
         self._talk, self._policy, self._emit, self._config = talk, policy, emit, config
         self._loop = asyncio.get_running_loop()
         self._client: xai_client.RealtimeClient | None = None
-        self._endpoint, self._conversation_id = known
+        self._endpoint, self._conversation_id = known or ("", "")
         self._model = ""
+        self._quotas = policy.settings.realtime.quotas
+        self._slot = policy.sessions.slot(call_id, self._quotas, going_on=known is not None)
         self._opened_s: float | None = None
         self._kept: deque[bytes] = deque(maxlen=KEPT_MS // PTIME_MS)
         self._sink: Callable[[bytes], object] = self._keep
@@ -74,9 +84,15 @@ class Line:
         """A session; returns when the model can hear and speak.
 
         Raises:
+            RealtimeFull: they are all taken, and it may be this caller's `turn` later.
             RealtimeError: no endpoint gives one; it says why the last of them did not.
         """
         await self._first_of(self._policy.settings.realtime.endpoints, self._policy.settings.realtime.connect_timeout_s)
+
+    async def turn(self, on_place: Callable[[int], None]) -> None:
+        """Wait in line until a session may be opened; `on_place` hears the place. What is said meanwhile is gone."""
+        await self._slot.turn(on_place)
+        self._kept.clear()
 
     async def reopen(self, history: str) -> str:
         """After a loss: RESUMED where the server knows the conversation, PRIMED where it was told of it.
@@ -101,6 +117,7 @@ class Line:
         self._let_go()
         if self._closing:
             await asyncio.wait(self._closing)
+        self._slot.release()  # not before the provider knows that it is over
         self._sink = _nowhere
         self._kept.clear()
 
@@ -113,18 +130,30 @@ class Line:
         """The first that gives a session has it."""
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
+        full = False
         for name in health.worth_trying(by_name, self._loop.time()):
+            if not await self._slot.take(name):
+                full = True
+                continue
             try:
                 await self._try(by_name[name], timeout_s, resume if name == self._endpoint else "")
             except RealtimeError as failure:
                 error = failure
-                health.bad(name, self._loop.time())
                 self._let_go()
+                if self._is_full(name, failure):
+                    full = True
+                else:
+                    health.bad(name, self._loop.time())
                 self._emit(model.RealtimeTrouble, what="endpoint_failed", detail=f"{name}: {failure}")
             else:
                 health.good(name)
                 return
-        raise error
+        self._slot.release()
+        raise RealtimeFull("every session of the quota is taken") if full else error
+
+    def _is_full(self, name: str, failure: RealtimeError) -> bool:
+        """The provider counts more than we do: somebody else uses the same key, or it is slow to forget."""
+        return name in self._quotas and isinstance(failure, RealtimeRefused) and failure.status == TOO_MANY
 
     async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str) -> None:
         talk, wanted = self._talk, endpoint.model or self._config.model

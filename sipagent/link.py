@@ -22,7 +22,18 @@ from websockets.exceptions import WebSocketException
 
 from sipagent.backlog import Backlog
 from sipagent.errors import ConfigError
-from sipagent.orders import Acknowledged, Downward, Numbered, Order, Upward, WorkerHello, WorkerState
+from sipagent.orders import (
+    Acknowledged,
+    Downward,
+    Numbered,
+    Order,
+    SessionHeld,
+    SessionTold,
+    SessionWanted,
+    Upward,
+    WorkerHello,
+    WorkerState,
+)
 from sipagent.outbox import Outbox
 
 log = structlog.get_logger()
@@ -55,9 +66,11 @@ class WorkerLink:
     def __init__(self, path: Path, worker: int) -> None:
         self.audio = Outbox()
         """Recordings, in binary messages of their own."""
+        self.sessions: Callable[[], tuple[SessionHeld, ...]] = tuple
+        """What the worker has open, told whenever the link is up again."""
         self._path, self._worker = path, worker
         self._backlog: Backlog[Upward] = Backlog(BUFFERED_EVENTS)
-        self._wake = asyncio.Event()
+        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
 
     @property
     def dropped(self) -> int:
@@ -65,14 +78,16 @@ class WorkerLink:
         return self._backlog.dropped
 
     def send(self, event: Upward) -> None:
-        """Queue one event; returns at once."""
+        """Queue one event; returns at once. Whoever asks for something does not wait for what others have to tell."""
         self._backlog.add(event)
         self._wake.set()
+        if isinstance(event, SessionWanted):
+            self._hurry.set()
 
-    async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]) -> None:
+    async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order | SessionTold], None]) -> None:
         """Keep the link up until cancelled; the control process may come and go.
 
-        `state(events dropped)` is asked for every second and before events, `on_order` gets each order.
+        `state(events dropped)` is asked for every second and before events, `on_order` gets what comes down.
         """
         while True:
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
@@ -81,10 +96,13 @@ class WorkerLink:
             await asyncio.sleep(RECONNECT_S)
 
     async def _serve(
-        self, socket: ClientConnection, state: Callable[[int], WorkerState], on_order: Callable[[Order], None]
+        self,
+        socket: ClientConnection,
+        state: Callable[[int], WorkerState],
+        on_order: Callable[[Order | SessionTold], None],
     ) -> None:
         self._backlog.rewind()
-        await socket.send(encode([WorkerHello(self._worker, os.getpid(), self._backlog.run)]))
+        await socket.send(encode([WorkerHello(self._worker, os.getpid(), self._backlog.run, self.sessions())]))
         reader = asyncio.create_task(self._read(socket, on_order))
         recorder = asyncio.create_task(self.audio.run(socket))
         try:
@@ -94,15 +112,17 @@ class WorkerLink:
                 if self._backlog.waiting:
                     continue
                 self._wake.clear()
+                self._hurry.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STATE_EVERY_S):
                         await self._wake.wait()
-                    await asyncio.sleep(LINGER_S)
+                    async with asyncio.timeout(LINGER_S):
+                        await self._hurry.wait()
         finally:
             reader.cancel()
             recorder.cancel()
 
-    async def _read(self, socket: ClientConnection, on_order: Callable[[Order], None]) -> None:
+    async def _read(self, socket: ClientConnection, on_order: Callable[[Order | SessionTold], None]) -> None:
         async for message in socket:
             try:
                 downward = _DOWNWARD.decode(message)

@@ -30,7 +30,9 @@ When you do not know, ask in one short sentence. Talk of nothing else. Speak the
 """
 
 
-def listener(room: Room, listen: Listen, policy: Policy, emit: Emit, understood: Callable[[str], None]) -> Conversation:
+def listener(
+    call_id: str, room: Room, listen: Listen, policy: Policy, emit: Emit, understood: Callable[[str], None]
+) -> Conversation:
     """A conversation for one question, dialled already; `understood(key)` when the caller has said a choice."""
     choices = "\n".join(f"key {key}: {words}" for key, words in listen.words.items())
     instructions = _INSTRUCTIONS.format(
@@ -41,6 +43,7 @@ def listener(room: Room, listen: Listen, policy: Policy, emit: Emit, understood:
         Agent(instructions=instructions, greeting="", language=listen.language),
         policy,
         emit,
+        call_id=call_id,
         instructions=instructions,
         tools=(_tool(listen),),
     )

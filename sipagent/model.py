@@ -309,6 +309,29 @@ class SessionRecovered(_Event, frozen=True, tag="session_recovered"):
     """From the loss to the session that goes on."""
 
 
+class WaitingForSession(_Event, frozen=True, tag="waiting_for_session"):
+    """Every session is taken: the caller hears music, and is told their `place` in line, which has changed."""
+
+    place: int
+
+
+class WaitedForSession(_Event, frozen=True, tag="waited_for_session"):
+    """The wait is over: `result` is granted, gave_up (it took too long, or too many wait), or left."""
+
+    seconds: float
+    result: str
+
+
+class TurnedAway(_Event, frozen=True, tag="turned_away"):
+    """There was no room for this call: which `limit` it was (overload, draining, rate, node, caller, route).
+
+    `to` is where it goes instead; empty: the caller is told that all lines are busy.
+    """
+
+    limit: str
+    to: str = ""
+
+
 class SessionClosed(_Event, frozen=True, tag="session_closed"):
     """The voice session is over: for so long the provider bills."""
 
@@ -431,6 +454,9 @@ CallEvent = (
     | CallAnswered
     | SessionOpened
     | SessionClosed
+    | WaitingForSession
+    | WaitedForSession
+    | TurnedAway
     | MediaTrouble
     | SessionLost
     | SessionRecovered

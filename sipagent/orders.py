@@ -15,6 +15,47 @@ from sipagent.meter import Histogram
 from sipagent.model import CallEvent
 
 
+class SessionHeld(msgspec.Struct, frozen=True):
+    """A session with the model, under the key of its conversation."""
+
+    key: str
+    call_id: str
+    endpoint: str
+
+
+class SessionWanted(msgspec.Struct, frozen=True, tag_field="type", tag="session_wanted"):
+    """A conversation needs a session, at the first of these endpoints that has room.
+
+    Answered by SessionGranted, or by SessionPlace and SessionGranted when it is its turn.
+    """
+
+    key: str
+    call_id: str
+    endpoints: tuple[str, ...]
+    first: bool = False
+    """Before those who wait: its call is going on already."""
+
+
+class SessionLeft(msgspec.Struct, frozen=True, tag_field="type", tag="session_left"):
+    """The session is closed, or nobody waits for it any more."""
+
+    key: str
+
+
+class SessionGranted(msgspec.Struct, frozen=True, tag_field="type", tag="session_granted"):
+    """It may be opened, at this endpoint."""
+
+    key: str
+    endpoint: str
+
+
+class SessionPlace(msgspec.Struct, frozen=True, tag_field="type", tag="session_place"):
+    """So many are to be served until it is its turn, itself included."""
+
+    key: str
+    place: int
+
+
 class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hello"):
     """First message of a worker on the link."""
 
@@ -22,6 +63,8 @@ class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hel
     pid: int
     run: str = ""
     """This process, in which events are numbered from 1."""
+    sessions: tuple[SessionHeld, ...] = ()
+    """What it has open, for a control process that has just begun to count."""
 
 
 class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_state"):
@@ -201,7 +244,9 @@ class Acknowledged(msgspec.Struct, frozen=True, tag_field="type", tag="acknowled
 
 OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
 """About a live call, and done at once."""
-Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer
+SessionAsked = SessionWanted | SessionLeft
+SessionTold = SessionGranted | SessionPlace
+Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer | SessionAsked
 Order = (
     HangUp
     | Reload
@@ -216,4 +261,4 @@ Order = (
     | PauseRecording
     | ResumeRecording
 )
-Downward = Order | Acknowledged
+Downward = Order | SessionTold | Acknowledged

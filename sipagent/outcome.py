@@ -43,6 +43,8 @@ class Reason(StrEnum):
     REALTIME_UNREACHABLE = "realtime_unreachable"  # no address, no TCP, no TLS, no upgrade, or no session in time
     REALTIME_LOST = "realtime_lost"
     REALTIME_SILENT = "realtime_silent"
+    REALTIME_FULL = "realtime_full"  # every session of our quota was taken
+    TURNED_AWAY = "turned_away"  # a limit of ours, or no room on this machine
     NO_MEDIA_PORT = "no_media_port"
     NO_AUDIO = "no_audio"  # nothing of the caller's voice ever came
     ARI_FAILED = "ari_failed"
@@ -76,6 +78,8 @@ _MEANING = {
     Reason.REALTIME_UNREACHABLE: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_LOST: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
     Reason.REALTIME_SILENT: _Meaning(Result.FAILURE, Fault.PROVIDER, _NETWORK_OUT_OF_ORDER),
+    Reason.REALTIME_FULL: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),
+    Reason.TURNED_AWAY: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),
     Reason.NO_AUDIO: _Meaning(Result.FAILURE, Fault.CALLER, _NORMAL_CLEARING),
     Reason.NO_MEDIA_PORT: _Meaning(Result.FAILURE, Fault.OURS, _CONGESTION),
     Reason.ARI_FAILED: _Meaning(Result.FAILURE, Fault.SWITCH, _TEMPORARY_FAILURE),

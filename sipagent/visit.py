@@ -214,7 +214,9 @@ class Visit:
     async def _listen(self, action: machine.Listen) -> None:
         """Words count as keys, from now until the question is settled."""
         room = await self._in_room()
-        conversation = self._conversation = listener(room, action, self._house.policy, self._emit, self._on_understood)
+        conversation = self._conversation = listener(
+            self._call_id, room, action, self._house.policy, self._emit, self._on_understood
+        )
         conversation.talk.on_caller = self._on_caller
         room.media.on_talk = self._on_listener_talk
 
@@ -304,6 +306,7 @@ class Visit:
             agent,
             house.policy,
             self._emit,
+            call_id=self._call_id,
             instructions=instructed(text, settings.variables | self._flow.variables),
             builtin=control.builtins(agent, settings),
             variables=self._flow.variables,

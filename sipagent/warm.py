@@ -52,6 +52,7 @@ async def ask(leg: Leg, offer: Offer, law: Law, house: House) -> str:
         offer.agent.model_copy(update={"greeting": ""}),
         house.policy,
         _untold,
+        call_id=leg.channel.id,
         instructions=_INSTRUCTIONS.format(caller=offer.caller or "unknown", summary=offer.summary or "not said"),
         tools=(_tool("accept_call", "The colleague takes the call."), _tool("decline_call", "They do not.")),
     )

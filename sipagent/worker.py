@@ -13,34 +13,37 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import structlog
 
-from sipagent import carried, model, orders, tuning
+from sipagent import model, orders, tuning
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import AriClient, ChannelEvents
+from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
-from sipagent.call import APOLOGY_EXTENSION, Call
+from sipagent.call import Call
 from sipagent.config import Settings
 from sipagent.dialling import DialGuard
 from sipagent.errors import AriError, ConfigError, SipAgentError
 from sipagent.flow.machine import Plan
-from sipagent.flow.phrases import Phrase
+from sipagent.flow.phrases import Phrase, phrases_in_advance
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.house import House, Policy
 from sipagent.leg import refusal
+from sipagent.limits import Gate
 from sipagent.link import WorkerLink
 from sipagent.observe.logs import log_event
 from sipagent.orders import Answer, WorkerState
+from sipagent.orphans import Orphans
 from sipagent.outbound import errand_of
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.probe import probe
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
+from sipagent.sessions import Sessions
 from sipagent.tools.client import Toolbox
 from sipagent.tools.toolset import Toolset, fillers
 
@@ -49,8 +52,8 @@ log = structlog.get_logger()
 OPERATOR = "operator"
 NEXT_EXTENSION = ("sipagent", "next")
 """Where the dialplan tries the next worker (extensions.conf)."""
-LEG_GRACE_S = 3.0
-"""The call of a leg is adopted within milliseconds of it, or it is no more."""
+OTHERS = 6
+"""Place of the argument of StasisStart that says how many workers have not been tried yet."""
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -81,8 +84,7 @@ class Worker:
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
-        self._orphans_seen = 0
-        self._orphans: set[asyncio.Task[None]] = set()
+        self._orphans = Orphans(self)
         self._asides: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
         self.ari = AriClient(
@@ -91,9 +93,10 @@ class Worker:
             username=asterisk.username,
             password=asterisk.password.get_secret_value(),
             on_call=self._on_call,
-            on_orphan=self._on_orphan,
+            on_orphan=self._orphans.take,
         )
         self.toolbox = Toolbox(settings.log)
+        self.sessions = Sessions(listener, settings.control.workers)
         self.pacer_wheel = wheel = Wheel(time.monotonic())
         self._timer = PacerTimer(wheel, loop)
         self.house = House(
@@ -103,6 +106,7 @@ class Worker:
             ports=_port_block(settings, number),
             wheel=wheel,
             guard=DialGuard(settings.dial_policy, settings.control.workers),
+            gate=Gate(settings.control.workers),
             emit=self._emit,
             record=record,
         )
@@ -134,19 +138,21 @@ class Worker:
 
     def state(self, events_dropped: int, blocks_dropped: int = 0) -> WorkerState:
         """For the control process; what its link had to drop: events, and blocks of recordings."""
+        pacing = self.pacer_wheel.lateness.read()
+        self.house.gate.look(pacing)  # here, since somebody asks every second
         return WorkerState(
             asterisk_connected=self.ari.connected,
             asterisk_version=self.ari.version,
             accepting=self.accepting,
             calls=self.calls,
             events_dropped=events_dropped,
-            pacing=self.pacer_wheel.lateness.read(),
+            pacing=pacing,
             ari=self.ari.answers.read(),
             counts={
                 "ari_reconnects": self.ari.counts["reconnects"],
                 "ari_timeouts": self.ari.counts["request_timeouts"],
                 "pacing_shifted_ms": self.pacer_wheel.shifted_ms,
-                "orphans": self._orphans_seen,
+                "orphans": self._orphans.seen,
                 "toolbox_restarts": self.toolbox.restarts,
                 "blocks_dropped": blocks_dropped,
             },
@@ -154,9 +160,11 @@ class Worker:
             rss_bytes=tuning.resident_bytes(),
         )
 
-    def obey(self, order: orders.Order) -> None:
-        """One order from the control process; its answer goes up when it is done."""
+    def obey(self, order: orders.Order | orders.SessionTold) -> None:
+        """One order from the control process, whose answer goes up when it is done; or what we had asked for."""
         match order:
+            case orders.SessionGranted() | orders.SessionPlace():
+                self.sessions.told(order)
             case orders.HangUp():
                 error = "no such call"
                 if found := self._calls.get(order.call_id):
@@ -196,7 +204,7 @@ class Worker:
 
     async def _adopted(self, order: orders.Adopt) -> None:
         try:
-            self._listener(Answer(order.id, detail=await self._adopt(order.worker)))
+            self._listener(Answer(order.id, detail=await self._orphans.adopt(order.worker)))
         except AriError as error:
             self._listener(Answer(order.id, str(error)))
 
@@ -224,7 +232,7 @@ class Worker:
             return "over which trunk? None was named"
         # Whoever asks is told at once; the call tells of it too, and ends.
         why = refusal(errand_of(order, order.trunks[0]), self.house)
-        self._start(Call.outgoing(order, self.house), contextlib.nullcontext())
+        self.start(Call.outgoing(order, self.house), contextlib.nullcontext())
         return why
 
     async def _in_call(self, order: orders.Tell | orders.Supervise | orders.Dismiss) -> None:
@@ -270,25 +278,28 @@ class Worker:
         self._listener(Answer(order_id, error))
 
     async def _with_tools(self, policy: Policy) -> Policy:
-        """The toolbox knows the tools of this policy, and says what they are."""
+        """The toolbox knows the tools of this policy, and says what they are; sessions are counted on."""
         settings = policy.settings
         toolset = Toolset(settings.tools, self.toolbox, await self.toolbox.configure(settings.tools, settings.folder))
         if settings.tools:
             await asyncio.to_thread(toolset.prepare)
-        return replace(policy, toolset=toolset)
+        return replace(policy, toolset=toolset, sessions=self.sessions)
 
     def _on_call(self, start: ari_events.StasisStart) -> None:
         if start.args[:1] != ["in"]:  # a caller comes back from a queue to a worker that did not send them there
-            self._on_orphan(start.channel, start.args)
+            self._orphans.take(start.channel, start.args)
             return
-        if not self.accepting:
+        overload = self.house.gate.shut(self.house.settings.limits)
+        # When nobody else is left to try, the caller is turned away by us, and there is a record of it.
+        if not self.accepting or (overload and start.args[OTHERS:] > ["0"]):
             self._aside(self._pass_on(start.channel))
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
-        self._start(Call.incoming(start, listening.__enter__(), self.house), listening)
+        self.start(Call.incoming(start, listening.__enter__(), self.house, overload), listening)
 
-    def _start(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
+    def start(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
+        """A call begins, or goes on, with us; `listening` to its channel ends with it."""
         task = asyncio.create_task(self._serve(call, listening), name=f"call-{call.id}")
         self._calls[call.id] = (call, task)
 
@@ -316,67 +327,6 @@ class Worker:
             if stuck:
                 await asyncio.wait(stuck, timeout=DRAIN_S)
                 log.error("calls_cut", calls=len(stuck))
-
-    async def _adopt(self, dead: int) -> str:
-        """Take over the calls of a worker that has died; how many, in words."""
-        app, adopted = f"{self.house.settings.asterisk.app}-{dead}", 0
-        for channel in await self.ari.channels():
-            if channel.dialplan.app_name != "Stasis" or channel.name.startswith("UnicastRTP/"):
-                continue  # a media channel goes with its call
-            with contextlib.suppress(AriError):  # it may have gone meanwhile
-                known = carried.read(await ChannelHandle(self.ari, channel.id).variable(carried.VARIABLE))
-                if known is not None and known.app == app:
-                    await self.ari.request(
-                        "POST", f"channels/{channel.id}/move", {"app": self.ari.app, "appArgs": "adopted"}
-                    )
-                    adopted += 1
-        return f"{adopted} calls"
-
-    def _on_orphan(self, channel: ari_events.Channel, args: Sequence[str] = ()) -> None:
-        """A channel that no call of ours knows. If it was ours once, its worker died, and its call goes on here."""
-        # From now on, or its bridge would be taken for nobody's.
-        listening = self.ari.listen(channel.id)
-        task = asyncio.create_task(self._take_in(channel, listening.__enter__(), listening, list(args)))
-        self._orphans.add(task)
-        task.add_done_callback(self._orphans.discard)
-
-    async def _take_in(
-        self,
-        channel: ari_events.Channel,
-        happenings: ChannelEvents,
-        listening: contextlib.AbstractContextManager[object],
-        args: list[str],
-    ) -> None:
-        handle = ChannelHandle(self.ari, channel.id)
-        # What it says itself; Asterisk's word, where it says nothing: it came to us, and just now if there are `args`.
-        came_here = bool(args) or channel.dialplan.app_data.split(",", 1)[0] == self.ari.app
-        with contextlib.ExitStack() as undo, contextlib.suppress(AriError):
-            undo.callback(listening.__exit__, None, None, None)
-            if await handle.variable(carried.LEG_VARIABLE):
-                undo.close()  # its call will listen to it
-                await self._release_leg(handle)
-                return
-            known = carried.read(await handle.variable(carried.VARIABLE))
-            if not (args or (known.app == self.ari.app if known else came_here)):
-                return  # another worker's
-            self._orphans_seen += 1
-            if channel.name.startswith("UnicastRTP/"):
-                await handle.hang_up(16)
-                return
-            if known is None or not self.accepting:
-                log.warning("orphan_channel", channel=channel.name)
-                await handle.continue_in(*APOLOGY_EXTENSION)
-                return
-            back = args[1] if args[:1] == ["back"] and len(args) > 1 else None
-            log.warning("call_adopted", call_id=known.call_id, step=known.step)
-            undo.pop_all()
-            self._start(Call.adopted(known, handle, happenings, self.house, back), listening)
-
-    async def _release_leg(self, leg: ChannelHandle) -> None:
-        """Somebody who had taken a call: they go on talking, unless nobody comes for that call."""
-        await asyncio.sleep(LEG_GRACE_S)
-        if not self.ari.listens(leg.id) and (await leg.variable(carried.LEG_VARIABLE)).split(" ")[0] == self.ari.app:
-            await leg.hang_up(16)
 
     def _emit(self, event: model.CallEvent) -> None:
         log_event(event)
@@ -414,8 +364,11 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
         call.warm_question,
         *([announcement] if announcement else []),
     )
+    realtime = settings.realtime
+    in_line = (realtime.waiting.say, realtime.waiting.place) if realtime.quotas and realtime.waiting else ()
     return [
         *(Phrase(text, call.language) for text in texts),
+        *(phrase for text in in_line for phrase in phrases_in_advance(text, call.language, settings.variables)),
         *Plan(settings).phrases(),
         *fillers(settings.tools, call.language),
     ]
@@ -427,6 +380,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     link = WorkerLink(settings.control_socket, number)
     worker = Worker(settings, number, prompts, link.send, load, link.audio.put)
     worker.after_call = tuning.between_calls
+    link.sessions = worker.sessions.linked
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

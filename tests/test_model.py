@@ -49,6 +49,9 @@ EVENTS: list[orders.Upward] = [
         counters={"rtp_lost": 0},
         quality={"caller_to_model": LEG},
     ),
+    model.WaitingForSession(call_id="c", at=1.5, place=2),
+    model.WaitedForSession(call_id="c", at=1.5, seconds=3.5, result="granted"),
+    model.TurnedAway(call_id="c", at=1.5, limit="route", to="queue:sales"),
     model.MediaTrouble(call_id="c", at=1.5, action="repaired"),
     model.SessionLost(call_id="c", at=1.5, endpoint="main", detail="the connection dropped"),
     model.SessionRecovered(call_id="c", at=1.5, how="resumed", endpoint="main", gap_ms=140.5),
@@ -74,7 +77,9 @@ EVENTS: list[orders.Upward] = [
     ),
     orders.Numbered(7),
     orders.Answer("o", "no such call"),
-    orders.WorkerHello(1, 99),
+    orders.SessionWanted("k", "c", ("main", "second"), first=True),
+    orders.SessionLeft("k"),
+    orders.WorkerHello(1, 99, "run", (orders.SessionHeld("k", "c", "main"),)),
     orders.WorkerState(asterisk_connected=True, asterisk_version="22.10.1", accepting=True, calls=1, events_dropped=0),
 ]
 

@@ -262,6 +262,10 @@ def _prompts(settings: Settings) -> Iterator[Problem]:
             for field in _SPOKEN:
                 for text in _texts(getattr(entry, field, "")):
                     yield from _prompt((table, name, field), text, known, settings)
+    waiting, place = settings.realtime.waiting, set(settings.variables) | {"place"}
+    for field in ("say", "place"):
+        for text in _texts(getattr(waiting, field)):
+            yield from _prompt(("realtime", "waiting", field), text, place, settings)
 
 
 def _prompt(where: Path, text: str, known: set[str] | frozenset[str], settings: Settings) -> Iterator[Problem]:

@@ -56,6 +56,10 @@ class Route(Section):
     hours: str = ""
     """Name of [hours.NAME]; "!NAME" outside of them."""
     go: Destination
+    at_once: int = Field(default=0, ge=0)
+    """Calls of this route that are up at the same time; 0: no limit."""
+    full: Destination | None = None
+    """Where the others go; None: as [limits] says."""
     record: bool = False
     """Both sides of these calls, after the announcement of [recording]."""
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from sipagent.config.base import Port, PortRange, Section
 from sipagent.config.destinations import Destination
+from sipagent.config.limits import Waiting
 from sipagent.config.trunks import Network
 
 MAIN = "main"
@@ -102,6 +103,8 @@ class Fallback(Section):
     """Better from SIPAGENT_REALTIME__FALLBACKS__NAME__API_KEY or a secrets file."""
     model: str = ""
     """Empty: the one of [realtime]."""
+    session_quota: int = Field(0, ge=0)
+    """As of [realtime]."""
 
 
 class RealtimeSettings(Section):
@@ -121,7 +124,9 @@ class RealtimeSettings(Section):
     price_per_minute: float = Field(0.0, ge=0)
     """Of session time, in any currency: for the cost that is shown, which is an estimate. 0: none is shown."""
     session_quota: int = Field(0, ge=0)
-    """Sessions that the provider gives your team at once: shown, and warned of when they run out. 0: not known."""
+    """Sessions that the provider gives your team at once; callers beyond it wait, or go to the agent's `fallback`.
+    0: not known, nobody waits."""
+    waiting: Waiting = Waiting()
     vad: VadSettings = VadSettings()
     fallbacks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")], Fallback] = {}
     """More servers of the same wire, tried in this order."""
@@ -139,6 +144,12 @@ class RealtimeSettings(Section):
         first = Endpoint(name=MAIN, url=self.endpoint, api_key=self.api_key)
         more = (Endpoint(name, one.url, one.api_key, one.model) for name, one in self.fallbacks.items())
         return (first, *more)
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """Sessions at once, by endpoint, in their order; those without a quota are not here."""
+        quotas = {MAIN: self.session_quota} | {name: one.session_quota for name, one in self.fallbacks.items()}
+        return {name: quota for name, quota in quotas.items() if quota}
 
     @field_validator("url")
     @classmethod

@@ -16,6 +16,7 @@ from pydantic_settings import (
 from sipagent.config.base import Name, Variable
 from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
+from sipagent.config.limits import Limits
 from sipagent.config.outward import Digits, Outbound, Supervisors
 from sipagent.config.routes import Hours, Pattern, Route
 from sipagent.config.sections import (
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     realtime: RealtimeSettings = RealtimeSettings()
     media: MediaSettings = MediaSettings()
     call: CallSettings = CallSettings()
+    limits: Limits = Limits()
     recording: RecordingSettings = RecordingSettings()
     trunks: dict[str, Trunk] = {}
     """Carriers, PBXs and phones, by name."""

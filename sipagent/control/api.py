@@ -45,6 +45,8 @@ class CallView(BaseModel):
     """caller or agent, while they hold the call."""
     recording: str
     """on, paused, or empty."""
+    place: int
+    """In line for a session with the model; 0: they do not wait."""
     model: str
     seconds: float
     turns: int
@@ -145,6 +147,7 @@ def _call(call: LiveCall) -> CallView:
         disposition=call.disposition,
         held_by=call.held_by,
         recording=call.recording,
+        place=call.place,
         model=call.realtime_model,
         seconds=round(time.time() - call.started_at, 1),
         turns=call.turns,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,19 @@ class Keeper(Protocol):
 
     def take(self, event: model.CallEvent, run: str = "", number: int = 0) -> None:
         """One event more; `Hub.safe` is to be told. Without a run it is of this process."""
+
+
+class Counting(Protocol):
+    """Whoever counts the sessions with the model: `control.sessions`."""
+
+    def here(self, worker: int, held: Iterable[orders.SessionHeld]) -> None:
+        """A worker is there, and has these open."""
+
+    def asked(self, worker: int, item: orders.SessionAsked) -> None:
+        """It wants one, or needs one no more."""
+
+    def gone(self, worker: int) -> None:
+        """It is away."""
 
 
 @dataclass(slots=True)
@@ -64,11 +77,13 @@ class Hub:
         self._links: dict[int, ServerConnection] = {}
         self._runs: dict[str, _Run] = {}
         self._linked: dict[str, ServerConnection] = {}
-        self._inside: dict[int, Callable[[orders.Order], None]] = {}
+        self._inside: dict[int, Callable[[orders.Order | orders.SessionTold], None]] = {}
         self._waiting: dict[str, asyncio.Future[orders.Answer]] = {}
         self._server: Server | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self.on_audio: Callable[[bytes], object] = lambda _block: None
         """Gets the binary messages: blocks of recordings."""
+        self.counting: Counting | None = None
 
     @property
     def linked(self) -> frozenset[str]:
@@ -80,7 +95,7 @@ class Hub:
         if known := self._runs.get(run):
             known.is_safe(number)
 
-    def attach(self, worker: int, obey: Callable[[orders.Order], None]) -> None:
+    def attach(self, worker: int, obey: Callable[[orders.Order | orders.SessionTold], None]) -> None:
         """A worker inside this process; what it has to say comes to `take`."""
         self._inside[worker] = obey
 
@@ -120,6 +135,15 @@ class Hub:
             raise OrderRefused(answer.error)
         return answer
 
+    def tell(self, worker: int, told: orders.SessionTold) -> None:
+        """Something that a worker waits for; one that is away asks again when it is back."""
+        if obey := self._inside.get(worker):
+            obey(told)
+        elif link := self._links.get(worker):
+            task = asyncio.create_task(_pass(link, told), name="tell")
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
     async def _send(self, worker: int, order: orders.Order) -> None:
         if obey := self._inside.get(worker):
             obey(order)
@@ -133,10 +157,13 @@ class Hub:
 
     def take(self, item: orders.Upward) -> None:
         """One thing that a worker inside this process has to say, or this process itself of a call."""
-        self._hear(item, "", 0)
+        self._hear(item, 1, "", 0)
 
-    def _hear(self, item: orders.Upward, run: str, number: int) -> None:
+    def _hear(self, item: orders.Upward, worker: int, run: str, number: int) -> None:
         match item:
+            case orders.SessionWanted() | orders.SessionLeft():
+                if self.counting:
+                    self.counting.asked(worker, item)
             case orders.Answer():
                 waiting = self._waiting.get(item.order)
                 if waiting is not None and not waiting.done():
@@ -170,6 +197,8 @@ class Hub:
                     self._links[worker] = link
                     self._live.workers[worker].pid = hello.pid
                     self._linked[run] = link
+                    if self.counting:
+                        self.counting.here(worker, hello.sessions)
                     thanks = thanks or asyncio.create_task(self._thank(link, self._run(run)), name="thanks")
                 elif worker:
                     self._hear_all(worker, run, upward)
@@ -181,6 +210,8 @@ class Hub:
             if worker and self._links.get(worker) is link:
                 del self._links[worker]
                 self._live.worker_lost(worker)
+                if self.counting:
+                    self.counting.gone(worker)
             if self._linked.get(run) is link:
                 del self._linked[run]
 
@@ -196,7 +227,7 @@ class Hub:
                     number = item.first
                 case _ if number > known.heard:
                     known.heard = number
-                    self._hear(item, run, number)
+                    self._hear(item, worker, run, number)
                     number += 1
                 case _:
                     number += 1  # again what we have
@@ -216,3 +247,8 @@ class Hub:
                 if known.safe:
                     await link.send(encode(orders.Acknowledged(known.safe)))
                 await known.changed.wait()
+
+
+async def _pass(link: ServerConnection, told: orders.SessionTold) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        await link.send(encode(told))

@@ -45,6 +45,8 @@ class LiveCall:
     """on, paused, or empty."""
     recording_id: str = ""
     """The last one, also when it is over."""
+    place: int = 0
+    """In line for a session with the model; 0: they do not wait."""
     realtime_model: str = ""
     turns: int = 0
     barge_ins: int = 0
@@ -166,6 +168,10 @@ class Live:
                     call.agent = event.step.removeprefix("agent:")
             case model.CallAnswered():
                 call.state = "answered"
+            case model.WaitingForSession():
+                call.place = event.place
+            case model.WaitedForSession():
+                call.place = 0
             case model.SessionOpened():
                 call.realtime_model = event.model
             case model.AgentSpoke():

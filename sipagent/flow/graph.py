@@ -73,6 +73,8 @@ def graph(settings: Settings) -> Graph:
     for place, route in enumerate(settings.all_routes, 1):
         nodes[f"route {place}"] = Node(f"r{place}", "route", conditions(route), 0)
         edges.append((f"r{place}", "", step(route.go, 1)))
+        if instead := route.full or settings.limits.full:
+            edges.append((f"r{place}", "full", step(instead, 1)))
     for destination in waiting:  # grows while it is read
         here = nodes[destination]
         ways: dict[str, list[str]] = {}

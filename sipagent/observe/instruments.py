@@ -102,6 +102,16 @@ class Instruments:
             "how", "endpoint", buckets=_CONNECT,
         )  # fmt: skip
         self.adopted = count("calls_adopted_total", "Calls whose worker died, and that another one took over.")
+        self.session_wait = measure(
+            "realtime_session_wait_seconds",
+            "How long callers waited for a session of the quota: granted, gave_up (then the fallback), or left.",
+            "result", buckets=_STAY,
+        )  # fmt: skip
+        self.turned_away = count(
+            "calls_turned_away_total",
+            "Calls in for which a limit left no room: they went elsewhere, or heard that all lines are busy.",
+            "limit",
+        )
         self.troubles = count(
             "realtime_troubles_total", "What the model's side did wrong and the call survived.", "what"
         )

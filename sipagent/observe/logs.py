@@ -105,6 +105,10 @@ def log_event(event: model.CallEvent) -> None:
             )
         case model.CallRouted():
             log.info("call_routed", call_id=event.call_id, route=event.route, destination=event.destination)
+        case model.TurnedAway():
+            log.warning("turned_away", call_id=event.call_id, limit=event.limit, to=event.to)
+        case model.WaitingForSession():
+            log.info("waiting_for_session", call_id=event.call_id, place=event.place)
         case model.StepEntered():
             log.info("step_entered", call_id=event.call_id, step=event.step)
         case model.TransferStarted():

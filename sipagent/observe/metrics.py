@@ -106,8 +106,13 @@ class CallMetrics:
                 )
             case model.CallAdopted():
                 self._to.adopted.inc()
-            case model.Transcript() | model.ToolCalled():
-                pass  # what was said is nobody's figure; a tool is counted when it is back
+            case model.TurnedAway():
+                mark(self._to.turned_away.labels(bounds.one_of(event.limit, bounds.LIMITS)), 1, event.call_id)
+            case model.WaitedForSession():
+                result = bounds.one_of(event.result, bounds.WAITS)
+                mark(self._to.session_wait.labels(result), event.seconds, event.call_id)
+            case model.Transcript() | model.ToolCalled() | model.WaitingForSession():
+                pass  # what was said is nobody's figure; a tool or a wait is counted when it is over
             case _:
                 self._way(call, event)
 

@@ -53,6 +53,8 @@ class CallNow(Protocol):
     @property
     def recording(self) -> str: ...  # noqa: D102
     @property
+    def place(self) -> int: ...  # noqa: D102
+    @property
     def turns(self) -> int: ...  # noqa: D102
     @property
     def last_latency_ms(self) -> float | None: ...  # noqa: D102
@@ -96,6 +98,7 @@ class NodeCollector(Collector):
         self._active = family("calls_active", "gauge", "Calls now.", "direction", "trunk", "state")
         self._recording = family("recordings_active", "gauge", "Calls that are recorded now: on or paused.", "state")
         self._open = family("realtime_sessions_open", "gauge", "Sessions with the model now.", "model")
+        self._waiting = family("realtime_waiting", "gauge", "Callers who wait for a session of the quota.")
         self._quota = family("realtime_sessions_quota", "gauge", "`[realtime] session_quota`; absent where it is 0.")
         self._unknown = family(
             "events_of_unknown_calls_total", "counter", "Events of calls that began before this process did."
@@ -144,6 +147,7 @@ class NodeCollector(Collector):
         for name, count in self._sessions().items():
             sessions.add_metric((name,), count)
         yield sessions
+        yield _single(self._waiting, sum(call.place > 0 for _, call in calls))
         quota = self._settings().realtime.session_quota
         if quota:
             yield _single(self._quota, quota)

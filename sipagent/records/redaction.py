@@ -39,6 +39,7 @@ _PLACE_FIELDS: _Fields = {
     model.StepEntered: ("step",),
     model.CallAdopted: ("step",),
     model.StepRetried: ("step",),
+    model.TurnedAway: ("to",),
     model.TransferStarted: ("target",),
     model.TransferEnded: ("target",),
 }

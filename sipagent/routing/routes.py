@@ -49,6 +49,10 @@ class Decision:
     """Every route up to the one that took it."""
     record: bool = False
     """The route has its calls recorded."""
+    at_once: int = 0
+    """Calls of the route that may be up at the same time; 0: no limit."""
+    full: Destination | None = None
+    """Where the others go."""
 
 
 class Routes:
@@ -70,7 +74,7 @@ class Routes:
             against = self._against(route, facts, at)
             looked.append(Looked(name, not against, against or self._for(route, at)))
             if not against:
-                return Decision(route.go, name, tuple(looked), route.record)
+                return Decision(route.go, name, tuple(looked), route.record, route.at_once, route.full)
         return Decision(None, "", tuple(looked))
 
     def _for(self, route: Route, at: dt.datetime) -> str:

@@ -75,6 +75,9 @@ def opened(call_id: str, at: float, endpoint: str = "office", direction: Directi
         model.MediaTrouble(call_id=call_id, at=at + 0.5, action="repaired"),
         model.SessionLost(call_id=call_id, at=at + 0.5, endpoint="main", detail="the connection dropped"),
         model.SessionRecovered(call_id=call_id, at=at + 0.6, how="resumed", endpoint="main", gap_ms=120.0),
+        model.WaitingForSession(call_id=call_id, at=at + 0.1, place=2),
+        model.WaitedForSession(call_id=call_id, at=at + 0.2, seconds=0.1, result="granted"),
+        model.TurnedAway(call_id=call_id, at=at + 0.1, limit="route", to="agent:reception"),
         model.CallAdopted(call_id=call_id, at=at + 0.7, worker=1, step="agent:reception"),
         model.AgentSpoke(call_id=call_id, at=at + 0.8, item_id="a", latency_ms=None),
         model.AgentSpoke(

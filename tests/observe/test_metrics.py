@@ -139,7 +139,7 @@ def test_nothing_is_kept_of_calls_that_are_over(node: Node) -> None:
 def test_strangers_are_counted_and_make_no_call(node: Node) -> None:
     node.take(*story.opened("1.1", 1)[1:], *story.ended("1.1", 3))
     assert node.value("calls_ended_total", trunk="other", agent="other") == 1
-    assert node.value("events_of_unknown_calls_total") == 12
+    assert node.value("events_of_unknown_calls_total") == 15
     assert node.value("realtime_sessions_open") is None
 
 
@@ -203,6 +203,7 @@ def test_every_metric_moves(node: Node) -> None:
     node.live.worker_state(1, story.state())
     node.take(*story.everything("1.1", 10), *story.outbound("out-2", 20), *story.opened("1.3", 30))
     node.take(model.RecordingStarted(call_id="1.3", at=31, recording_id="r"))
+    node.take(model.WaitingForSession(call_id="1.3", at=31, place=1))
     samples = [s for family in node.catalogue.registry.collect() for s in family.samples]
     moved = {re.sub("_(bucket|sum|count)$", "", sample.name) for sample in samples if sample.value}
     still = {metric.name for metric in node.catalogue.metrics} - moved

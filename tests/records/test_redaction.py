@@ -79,7 +79,7 @@ PLAIN = {
     "call_id", "endpoint", "codec", "route", "leg", "trunk", "purpose", "result", "why", "asked_by", "by", "agent",
     "mailbox", "callback_id", "what", "who", "said_by", "detail", "recording_id", "path", "format", "sha256", "how",
     "name", "model", "requested_model", "conversation_id", "item_id", "confirmed_by",
-    "traceparent", "tool_call_id", "action",
+    "traceparent", "tool_call_id", "action", "limit",
 }  # fmt: skip
 
 

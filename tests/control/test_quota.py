@@ -1,0 +1,124 @@
+"""Who has a session, who waits, and what becomes of both when workers come and go."""
+
+from __future__ import annotations
+
+from sipagent.control.quota import Quota
+from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionWanted
+
+
+class Desk:
+    """A quota, and what it has told the workers."""
+
+    def __init__(self, **limits: int) -> None:
+        self.quota = Quota(limits)
+
+    def want(self, key: str, *endpoints: str, worker: int = 1, first: bool = False) -> list[str]:
+        self.quota.want(worker, SessionWanted(key, f"call of {key}", endpoints or ("main",), first))
+        return self.told()
+
+    def left(self, key: str) -> list[str]:
+        self.quota.left(key)
+        return self.told()
+
+    def told(self) -> list[str]:
+        told, self.quota.told = self.quota.told, []
+        return [
+            f"{what.key}: {what.endpoint if isinstance(what, SessionGranted) else what.place} (worker {worker})"
+            for worker, what in told
+        ]
+
+
+def test_the_first_have_a_session_and_the_others_a_place_across_workers() -> None:
+    desk = Desk(main=2)
+    assert desk.want("a", worker=1) == ["a: main (worker 1)"]
+    assert desk.want("b", worker=2) == ["b: main (worker 2)"]
+    assert desk.want("c", worker=1) == ["c: 1 (worker 1)"]
+    assert desk.want("d", worker=2) == ["d: 2 (worker 2)"]
+    assert (desk.quota.open("main"), desk.quota.waiting) == (2, 2)
+
+
+def test_when_one_leaves_the_longest_waiting_is_served_and_the_rest_move_up() -> None:
+    desk = Desk(main=1)
+    for key in "abcd":
+        desk.want(key)
+    assert desk.left("a") == ["b: main (worker 1)", "c: 1 (worker 1)", "d: 2 (worker 1)"]
+    assert desk.left("c") == ["d: 1 (worker 1)"]  # hung up in line
+    assert desk.left("c") == []
+    assert desk.left("b") == ["d: main (worker 1)"]
+
+
+def test_another_endpoint_with_room_is_as_good_and_one_without_a_quota_has_always_room() -> None:
+    desk = Desk(main=1, second=1)
+    desk.want("a")
+    assert desk.want("b", "main", "second") == ["b: second (worker 1)"]
+    assert desk.want("c", "main", "second") == ["c: 1 (worker 1)"]
+    assert desk.want("d", "third") == ["d: third (worker 1)"]
+    assert desk.left("b") == ["c: second (worker 1)"]
+
+
+def test_a_call_that_is_going_on_is_served_before_those_who_wait() -> None:
+    desk = Desk(main=1)
+    for key in "abc":
+        desk.want(key)
+    assert desk.want("on", first=True) == ["on: 1 (worker 1)", "b: 2 (worker 1)", "c: 3 (worker 1)"]
+    assert desk.left("a")[0] == "on: main (worker 1)"
+
+
+def test_asking_again_is_no_second_session() -> None:
+    desk = Desk(main=2)
+    desk.want("a")
+    desk.want("a")
+    assert desk.quota.open("main") == 1
+
+
+def test_a_dead_workers_sessions_are_kept_for_its_calls_and_nobody_elses() -> None:
+    desk = Desk(main=2)
+    desk.want("a", worker=1)
+    desk.want("menu", worker=1)
+    desk.want("waits", worker=2)
+    desk.want("dead", worker=1)
+    desk.quota.gone(1, ["call of a"])
+    assert desk.told() == ["waits: main (worker 2)"]  # what nobody adopts is free, and who waited there is out of line
+    assert desk.quota.open("main") == 2
+    # Another worker adopts it: under another key, and into the place that was kept.
+    desk.quota.want(2, SessionWanted("a2", "call of a", ("main",), first=True))
+    assert desk.told() == ["a2: main (worker 2)"]
+    assert desk.quota.open("main") == 2
+
+
+def test_a_call_that_nobody_adopts_gives_its_session_back() -> None:
+    desk = Desk(main=1)
+    desk.want("a", worker=1)
+    desk.want("b", worker=2)
+    desk.quota.gone(1, ["call of a"])
+    assert desk.told() == []
+    desk.quota.lost("call of a")
+    assert desk.told() == ["b: main (worker 2)"]
+
+
+def test_who_has_just_begun_to_count_learns_what_is_open() -> None:
+    desk = Desk(main=2)
+    desk.quota.here(1, [SessionHeld("a", "call of a", "main"), SessionHeld("b", "call of b", "main")])
+    assert desk.want("c") == ["c: 1 (worker 1)"]
+    assert desk.left("a") == ["c: main (worker 1)"]
+
+
+def test_a_larger_quota_serves_those_who_wait_and_a_smaller_one_takes_nothing_away() -> None:
+    desk = Desk(main=1)
+    for key in "abc":
+        desk.want(key)
+    desk.quota.follow({"main": 2})
+    assert desk.told() == ["b: main (worker 1)", "c: 1 (worker 1)"]
+    desk.quota.follow({"main": 1})
+    assert desk.quota.open("main") == 2
+    desk.left("a")
+    assert desk.quota.waiting == 1
+    desk.quota.follow({})
+    assert desk.told() == ["c: main (worker 1)"]
+
+
+def test_places_are_messages_of_their_own() -> None:
+    quota = Quota({"main": 1})
+    for key in "ab":
+        quota.want(1, SessionWanted(key, key, ("main",)))
+    assert quota.told == [(1, SessionGranted("a", "main")), (1, SessionPlace("b", 1))]
