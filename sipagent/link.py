@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 BUFFERED_EVENTS = 10_000
 """About an hour of one worker's calls at full load, 5 MB."""
-STATE_EVERY_S = 1.0
+STATE_EVERY_S = 0.5
 LINGER_S = 0.02
 MAX_BATCH = 500
 RECONNECT_S = 0.5
@@ -87,7 +87,7 @@ class WorkerLink:
     async def run(self, state: Callable[[int], WorkerState], on_order: Callable[[Order | SessionTold], None]) -> None:
         """Keep the link up until cancelled; the control process may come and go.
 
-        `state(events dropped)` is asked for every second and before events, `on_order` gets what comes down.
+        `state(events dropped)` is asked for every half second and before events, `on_order` gets what comes down.
         """
         while True:
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):

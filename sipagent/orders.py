@@ -68,7 +68,7 @@ class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hel
 
 
 class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_state"):
-    """How the worker does, sent with its events and every second."""
+    """How the worker does, sent with its events and every half second."""
 
     asterisk_connected: bool
     asterisk_version: str

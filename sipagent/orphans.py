@@ -48,18 +48,21 @@ class Orphans:
         self._worker = worker
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def _ari(self) -> AriClient:
+        return self._worker.ari
+
     async def adopt(self, dead: int) -> str:
         """Take over the calls of a worker that has died; how many, in words."""
-        ari = self._worker.ari
         app, adopted = f"{self._worker.house.settings.asterisk.app}-{dead}", 0
-        for channel in await ari.channels():
+        for channel in await self._ari.channels():
             if channel.dialplan.app_name != "Stasis" or channel.name.startswith("UnicastRTP/"):
                 continue  # a media channel goes with its call
             with contextlib.suppress(AriError):  # it may have gone meanwhile
-                known = carried.read(await ChannelHandle(self._worker.ari, channel.id).variable(carried.VARIABLE))
+                known = carried.read(await ChannelHandle(self._ari, channel.id).variable(carried.VARIABLE))
                 if known is not None and known.app == app:
-                    await self._worker.ari.request(
-                        "POST", f"channels/{channel.id}/move", {"app": self._worker.ari.app, "appArgs": "adopted"}
+                    await self._ari.request(
+                        "POST", f"channels/{channel.id}/move", {"app": self._ari.app, "appArgs": "adopted"}
                     )
                     adopted += 1
         return f"{adopted} calls"
@@ -67,7 +70,7 @@ class Orphans:
     def take(self, channel: ari_events.Channel, args: Sequence[str] = ()) -> None:
         """A channel that no call of ours knows. If it was ours once, its worker died, and its call goes on here."""
         # From now on, or its bridge would be taken for nobody's.
-        listening = self._worker.ari.listen(channel.id)
+        listening = self._ari.listen(channel.id)
         task = asyncio.create_task(self._take_in(channel, listening.__enter__(), listening, list(args)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -79,9 +82,9 @@ class Orphans:
         listening: contextlib.AbstractContextManager[object],
         args: list[str],
     ) -> None:
-        handle = ChannelHandle(self._worker.ari, channel.id)
+        handle = ChannelHandle(self._ari, channel.id)
         # What it says itself; Asterisk's word, where it says nothing: it came to us, and just now if there are `args`.
-        came_here = bool(args) or channel.dialplan.app_data.split(",", 1)[0] == self._worker.ari.app
+        came_here = bool(args) or channel.dialplan.app_data.split(",", 1)[0] == self._ari.app
         with contextlib.ExitStack() as undo, contextlib.suppress(AriError):
             undo.callback(listening.__exit__, None, None, None)
             if await handle.variable(carried.LEG_VARIABLE):
@@ -89,7 +92,7 @@ class Orphans:
                 await self._release_leg(handle)
                 return
             known = carried.read(await handle.variable(carried.VARIABLE))
-            if not (args or (known.app == self._worker.ari.app if known else came_here)):
+            if not (args or (known.app == self._ari.app if known else came_here)):
                 return  # another worker's
             self.seen += 1
             if channel.name.startswith("UnicastRTP/"):
@@ -107,8 +110,5 @@ class Orphans:
     async def _release_leg(self, leg: ChannelHandle) -> None:
         """Somebody who had taken a call: they go on talking, unless nobody comes for that call."""
         await asyncio.sleep(LEG_GRACE_S)
-        if (
-            not self._worker.ari.listens(leg.id)
-            and (await leg.variable(carried.LEG_VARIABLE)).split(" ")[0] == self._worker.ari.app
-        ):
+        if not self._ari.listens(leg.id) and (await leg.variable(carried.LEG_VARIABLE)).split(" ")[0] == self._ari.app:
             await leg.hang_up(16)

@@ -139,7 +139,7 @@ class Worker:
     def state(self, events_dropped: int, blocks_dropped: int = 0) -> WorkerState:
         """For the control process; what its link had to drop: events, and blocks of recordings."""
         pacing = self.pacer_wheel.lateness.read()
-        self.house.gate.look(pacing)  # here, since somebody asks every second
+        self.house.gate.look(pacing)  # here, since somebody asks every half second
         return WorkerState(
             asterisk_connected=self.ari.connected,
             asterisk_version=self.ari.version,

@@ -22,10 +22,11 @@ from sipagent.orders import WorkerState
 
 log = structlog.get_logger()
 
-EVERY_S = 1.0
-"""As often as workers speak."""
-MUTE_S = 8.0
-"""A worker's loop turns every 20 ms: one that says nothing for so long is not busy, it hangs."""
+EVERY_S = 0.25
+"""Half as long as workers are silent (`link.STATE_EVERY_S`)."""
+MUTE_S = 2.5
+"""A worker's loop turns every 20 ms: one that says nothing for so long is not busy, it hangs, and its callers hear
+nothing. Those of one that was only halted would be better off if it were left alone, hence not sooner."""
 
 
 def kill(pid: int) -> None:
@@ -35,7 +36,7 @@ def kill(pid: int) -> None:
 
 
 class Heartbeat:
-    """`beat` once a second."""
+    """`beat` now and then."""
 
     def __init__(
         self,

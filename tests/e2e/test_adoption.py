@@ -51,10 +51,10 @@ async def the_call(env: dict[str, str]) -> dict[str, Any]:
     return dict(calls[0])
 
 
-async def kill_its_worker(env: dict[str, str]) -> dict[str, Any]:
+async def kill_its_worker(env: dict[str, str], how: signal.Signals = signal.SIGKILL) -> dict[str, Any]:
     call = await the_call(env)
     workers = (await get(env, "/readyz"))[1]["workers"]
-    os.kill(next(one["pid"] for one in workers if one["worker"] == call["worker"]), signal.SIGKILL)
+    os.kill(next(one["pid"] for one in workers if one["worker"] == call["worker"]), how)
     return call
 
 
@@ -77,8 +77,11 @@ async def hears_more(phone: Phone, frames: int) -> None:
     await until(lambda: len(phone.media.voiced_in) >= mark + frames, "a voice")
 
 
-@pytest.mark.parametrize("workers", [2, 1])
-async def test_the_conversation_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "how"), [(2, signal.SIGKILL), (1, signal.SIGKILL), (2, signal.SIGSTOP)], ids=str)
+async def test_the_conversation_goes_on(
+    asterisk: Asterisk, root: Root, tmp_path: Path, workers: int, how: signal.Signals
+) -> None:
+    """Killed with another one beside it, killed alone, or hanging: then it is killed by us."""
     file = tmp_path / "sipagent.toml"
     file.write_text(CONFIG)
     env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=workers)
@@ -88,7 +91,7 @@ async def test_the_conversation_goes_on(asterisk: Asterisk, root: Root, tmp_path
             await phone.dial("100")
             await phone.hear_agent_start()
             await phone.wait_quiet(400)
-            before = await kill_its_worker(env)
+            before = await kill_its_worker(env, how)
             await hears_more(phone, 20)
             after = await adopted(env, before)
             assert after["call_id"] == before["call_id"]
