@@ -120,18 +120,18 @@ def _overview() -> str:
                 table_panel(
                     "Callers turned away", "Within the last hour, by the limit that left no room: they went to `full`, or heard that all lines are busy.",
                     [Column("calls", grown("calls_turned_away_total{@}", "limit"), "short", none(0.5))],
-                    ["limit"], span=6, height=8, sort="calls",
+                    ["limit"], span=4, height=8, sort="calls",
                 ),
                 table_panel(
                     "Trunks and endpoints", "As Asterisk sees them: 2 is online, 1 offline, 0 unknown.",
                     [Column("state", "max by (resource) (asterisk_endpoints_state{@})", "none", at_least(1, 2)),
                      Column("channels", "max by (resource) (asterisk_endpoints_channels_count{@})", "short")],
-                    ["resource"], span=6, height=8,
+                    ["resource"], span=4, height=8,
                 ),
                 table_panel(
                     "Legs out by trunk and result", "Within the last hour.",
                     [Column("legs", grown("legs_ended_total{@}", "trunk, result"), "short")],
-                    ["trunk", "result"], span=6, height=8, sort="legs",
+                    ["trunk", "result"], span=4, height=8, sort="legs",
                 ),
             ],
             "Service levels": [

@@ -50,18 +50,20 @@ def stat_panel(
     title: str, text: str, expr: str, unit: str, steps: Steps = PLAIN, *, span: int = 4, height: int = 5,
     decimals: int | None = None, empty: str = "", more: str = "",
 ) -> stat.Panel:  # fmt: skip
-    """One figure, as large as it gets, with its recent past behind it.
+    """One figure, as large as it gets, as it is now: of a range Grafana would show the last that there was, hours ago.
 
     `empty` stands where there can be none; `more` is the uid of the dashboard that tells more.
     """
+    if empty:
+        expr = f"({expr}) >= 0"  # NaN is none
     panel = (
         stat.Panel()
         .title(title).description(text).datasource(SOURCE).unit(unit).span(span).height(height)
         .thresholds(_thresholds(steps))
         .color_mode(_COLOUR.BACKGROUND if len(steps) > 1 else _COLOUR.VALUE)
-        .graph_mode(common_model.BigValueGraphMode.AREA)
+        .graph_mode(common_model.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(_query("A", expr, title))
+        .with_target(_query("A", expr, title).instant())
     )  # fmt: skip
     if decimals is not None:
         panel.decimals(decimals)

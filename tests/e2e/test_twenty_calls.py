@@ -7,6 +7,7 @@ so that its record is known by it. The sums of the metrics are compared with the
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import pytest_asyncio
 
+from grafana import picture
 from sipagent.asterisk import services, trunks
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
@@ -348,3 +351,17 @@ async def test_panels_show_it(happened: Happened) -> None:
 async def test_no_query_of_any_panel_fails(happened: Happened) -> None:
     for board in BOARDS.values():
         await asyncio.gather(*(happened.prometheus.values(query) for _, query in queries(board)))
+
+
+@pytest.mark.parametrize("board", sorted(BOARDS))
+async def test_a_picture_of_each_dashboard(happened: Happened, board: str, tmp_path: Path) -> None:
+    """Those of the docs are made by SIPAGENT_PICTURES=docs/pictures; Grafana itself cannot run here."""
+    file = picture.DASHBOARDS / f"{board}.json"
+    drawn = await asyncio.to_thread(picture.draw, happened.prometheus.url, file, 3.0)
+    texts = [node.text or "" for node in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    for panel in BOARDS[board]["panels"]:
+        assert any(panel["title"].startswith(text.removesuffix("..")) for text in texts if text), panel["title"]
+    if board == "sipagent-noc":
+        assert any(text.startswith("realtime_") for text in texts)  # the model that was away
+    folder = Path(os.environ.get("SIPAGENT_PICTURES", tmp_path))
+    (folder / f"{board.removeprefix('sipagent-')}.svg").write_text(drawn)
