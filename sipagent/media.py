@@ -49,9 +49,12 @@ class PlayoutQueue:
         """The item last heard, also after its end."""
         self.overflow_ms = 0
         self._silence = bytes([law.silence])
-        self._pieces: deque[tuple[str, memoryview]] = deque()
+        self._pieces: deque[tuple[str, bytes]] = deque()
+        self._taken = 0
+        """Of the first piece."""
         self._queued = 0
-        self._played: dict[str, int] = {}
+        self._played = 0
+        """Of the item last heard."""
         self._open_item = ""
 
     @property
@@ -72,7 +75,7 @@ class PlayoutQueue:
             self.overflow_ms += (len(g711) - room) // _BYTES_A_MS
             g711 = g711[:room]
         if g711:
-            self._pieces.append((item_id, memoryview(g711)))
+            self._pieces.append((item_id, g711))
             self._queued += len(g711)
 
     def holds(self, item_id: str) -> bool:
@@ -86,32 +89,41 @@ class PlayoutQueue:
 
     def take_frame(self) -> bytes | None:
         """The next 160 bytes, or None when nothing whole is there."""
-        if not self.ready:
+        queued = self._queued
+        if queued < FRAME_BYTES and (self._open_item or not queued):
             return None
-        out = bytearray()
-        while self._pieces and len(out) < FRAME_BYTES:
-            item_id, piece = self._pieces.popleft()
-            head = piece[: FRAME_BYTES - len(out)]
-            out += head
-            if len(head) < len(piece):
-                self._pieces.appendleft((item_id, piece[len(head) :]))
-            if item_id != self.item_id:
-                self.item_id = item_id
-                self._played = {item_id: 0}
-            self._played[item_id] += len(head)
-            self._queued -= len(head)
-        return bytes(out.ljust(FRAME_BYTES, self._silence))
+        frame = self._head(FRAME_BYTES)  # nearly always all of it
+        while len(frame) < FRAME_BYTES and self._pieces:
+            frame += self._head(FRAME_BYTES - len(frame))
+        return frame.ljust(FRAME_BYTES, self._silence)
+
+    def _head(self, most: int) -> bytes:
+        """What comes next, of one piece."""
+        item_id, piece = self._pieces[0]
+        at = self._taken
+        head = piece[at : at + most]
+        length = len(head)
+        if at + length == len(piece):
+            self._pieces.popleft()
+            self._taken = 0
+        else:
+            self._taken = at + length
+        if item_id != self.item_id:
+            self.item_id, self._played = item_id, 0
+        self._played += length
+        self._queued -= length
+        return head
 
     def flush(self) -> Flushed | None:
         """Throw away what has not been heard; None when there was nothing."""
         if not self._queued and not self._open_item:
             return None
         item_id = self._pieces[0][0] if self._pieces else self._open_item
-        of_item = sum(len(piece) for owner, piece in self._pieces if owner == item_id)
-        played_ms = self._played.get(item_id, 0) // _BYTES_A_MS
+        of_item = sum(len(piece) for owner, piece in self._pieces if owner == item_id) - self._taken
+        played_ms = (self._played if item_id == self.item_id else 0) // _BYTES_A_MS
         flushed = Flushed(item_id, played_ms, self.queued_ms, of_item // _BYTES_A_MS)
         self._pieces.clear()
-        self._queued, self._open_item = 0, ""
+        self._queued, self._taken, self._open_item = 0, 0, ""
         return flushed
 
 
