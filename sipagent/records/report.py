@@ -198,6 +198,13 @@ def _marks(turns: Sequence[Mapping[str, Any]], events: Sequence[tuple[float, Map
 
 _TOLD = {
     "call_answered": ("answered", ""),
+    "call_adopted": ("worker died", "worker {worker} goes on at {step}"),
+    "turned_away": ("no room", "{limit}, to {to}"),
+    "waiting_for_session": ("in line", "place {place}"),
+    "waited_for_session": ("in line", "{result} after {seconds:.1f} s"),
+    "session_lost": ("model lost", "{endpoint}: {detail}"),
+    "session_recovered": ("model back", "{how} after {gap_ms:.0f} ms"),
+    "media_trouble": ("no sound", "{action}"),
     "step_entered": ("step", "{step}"),
     "false_barge_in": ("noise", "paused {paused_ms} ms"),
     "no_input": ("silence", "step {step}"),

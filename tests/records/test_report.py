@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from typing import Any, get_args
 
+import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import given
@@ -165,3 +167,22 @@ def test_no_order_of_things_breaks_it(happenings: list[tuple[float, str, int]], 
     drawn = report.timeline(record)
     ET.fromstring(picture.svg(drawn))
     assert report.text(drawn)
+
+
+SEEN_OTHERWISE = {
+    # In the head, as spans or in the turns; or of no interest in a picture.
+    "call_started", "call_routed", "call_ended", "session_opened", "session_closed", "agent_spoke", "barge_in",
+    "transcript", "tool_called", "tool_returned", "step_retried", "recording_ended",
+}  # fmt: skip
+
+
+def test_every_event_is_in_the_timeline_or_said_here_to_be_seen_otherwise() -> None:
+    tags = {kind.__struct_config__.tag for kind in get_args(model.CallEvent)}
+    assert tags == set(report._TOLD) | SEEN_OTHERWISE
+
+
+@pytest.mark.parametrize("kind", get_args(model.CallEvent), ids=lambda kind: kind.__name__)
+def test_what_it_says_of_an_event_names_fields_that_it_has(kind: type[msgspec.Struct]) -> None:
+    _, template = report._TOLD.get(str(kind.__struct_config__.tag), ("", ""))
+    named = {name.split(":")[0] for _, name, _, _ in Formatter().parse(template) if name}
+    assert named <= {field.name for field in msgspec.structs.fields(kind)}
