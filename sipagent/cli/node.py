@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import aiohttp
 import structlog
 import typer
 from rich.console import Console
@@ -26,8 +25,8 @@ from sipagent.cli.common import (
     ConfigOption,
     JsonOption,
     StandinOption,
-    api_url,
     app,
+    node_api,
     run_async,
     settings_of,
     until_signal,
@@ -86,14 +85,11 @@ def run_worker(
 @app.command(epilog="SIGHUP to the control process does the same: systemctl reload sipagent")
 def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Put a changed configuration in force without dropping a call; one that is wrong changes nothing."""
-    url = api_url(config.load(config_file).control) + "/v1/reload"
+    settings = config.load(config_file)
 
     async def ask() -> tuple[int, dict[str, Any]]:
-        try:
-            async with aiohttp.ClientSession() as http, http.post(url) as response:
-                return response.status, await response.json(content_type=None)
-        except aiohttp.ClientError as error:
-            raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+        async with node_api(settings) as http, http.post("/v1/reload") as response:
+            return response.status, await response.json(content_type=None)
 
     status, answer = run_async(ask())
     if status != 200:

@@ -71,7 +71,7 @@ def build(operator: Operator) -> APIRouter:
 
     @router.post("", status_code=201, response_model=CallBegun, responses={403: {}, 503: {}})
     async def new_call(
-        call: NewCall, idempotency_key: Annotated[str, Header(max_length=255)] = ""
+        call: NewCall, response: Response, idempotency_key: Annotated[str, Header(max_length=255)] = ""
     ) -> Response | CallBegun:
         """Call somebody and put an agent on the line; the same Idempotency-Key never calls twice."""
         wanted = Wanted(
@@ -86,9 +86,11 @@ def build(operator: Operator) -> APIRouter:
             message=call.message,
         )
         try:
-            return CallBegun(call_id=await operator.dial_once(wanted, idempotency_key))
+            begun = CallBegun(call_id=await operator.dial_once(wanted, idempotency_key))
         except OrderRefused as error:
             return problem(403, "The call is not made", str(error))
+        response.headers["Location"] = f"/v1/calls/{begun.call_id}"
+        return begun
 
     @router.delete("/{call_id}", status_code=202, response_model=None)
     async def delete_call(call_id: str) -> Response:
