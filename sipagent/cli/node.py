@@ -16,7 +16,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from sipagent import config, demo, dialogue, doctor, node, worker
+from sipagent import config, coredumps, demo, dialogue, doctor, node, worker
 from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import fetch
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
@@ -51,6 +51,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
     settings = settings_of(config_file, standin=standin)
     if node.needs_standin(settings):
         raise ToolError("no key for xAI: set XAI_API_KEY (or [realtime] url), or try `sipagent run --standin`")
+    coredumps.follow(wanted=settings.log.core_dumps)
     logs.configure(settings.log)
     options = ["--config", str(config_file), *(["--standin"] if standin else [])]
 
@@ -77,6 +78,7 @@ def run_worker(
 ) -> None:
     """One call worker."""
     settings = settings_of(config_file, standin=standin)
+    coredumps.follow(wanted=settings.log.core_dumps)
     logs.configure(settings.log, worker=number)
     prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
     run_async(worker.run(settings, number, prompts, functools.partial(settings_of, config_file, standin=standin)))
@@ -188,6 +190,7 @@ def run_demo(
     demo.first_config(config_file, console)
     root = fetch.fetch(DEFAULT_TOOLS)
     settings = settings_of(config_file)
+    coredumps.follow(wanted=settings.log.core_dumps)
     well = run_async(demo.run(demo.Demo(config_file, place_call, stay), settings, root, console))
     if not well:
         raise typer.Exit(1)

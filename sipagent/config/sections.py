@@ -376,6 +376,13 @@ class RecordsSettings(Section):
     spool_mb: int = Field(256, ge=1)
     """Of disk, for events that wait for a database that is away: some million."""
 
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if re.match(r"[^/]*//[^/@]*:[^/]*@", value) or "password=" in value:
+            raise ValueError("url: no password in it, since it is shown: [records] password is for that")
+        return value
+
 
 class StandinSettings(Section):
     """The scripted agent that speaks when there is no key."""
@@ -394,3 +401,5 @@ class LogSettings(Section):
     """Phone numbers whole instead of their last two digits."""
     show_transcripts: bool = False
     """What was said, word for word."""
+    core_dumps: bool = False
+    """true: a process that crashes may leave its memory on the disk, keys and talks in it: to debug only."""

@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,137 @@ async def test_a_certificate_that_is_none_is_named(asterisk: Asterisk, tmp_path:
     assert code == 1
     assert "control.certificate" in told
     assert "Traceback" not in told
+
+
+PLANTED = {
+    "REALTIME__API_KEY": "xai-planted-key-0001",
+    "REALTIME__FALLBACKS__SECOND__API_KEY": "xai-planted-key-0002",
+    "RECORDS__PASSWORD": "planted-records-0003",
+    "RECORDING__KEY": "706c616e7465642d303030342d706c616e7465642d303030342d706c616e7465",
+    "WEBHOOKS__CRM__SECRET": "whsec_cGxhbnRlZC0wMDA1LXBsYW50ZWQtMDAwNS0wMDA1",
+    "TOOLS__ORDER__SECRET": "planted-tool-0006",
+    "TRUNKS__OFFICE__AUTH__PASSWORD": "planted-trunk-0007",
+    "MAILBOXES__DESK__PIN": "70000008",
+    "TRACING__HEADERS": '{"x-token": "planted-trace-0009"}',
+}
+SECRETS = [*PLANTED.values(), "planted-trace-0009"]
+WITH_SECRETS = f"""{CONFIG}
+[realtime.fallbacks.second]
+url = "wss://second.example.com/v1/realtime"
+[records]
+url = "postgresql+psycopg://sipagent@127.0.0.1:1/sipagent"
+[webhooks.crm]
+url = "http://127.0.0.1:1/hook"
+events = ["call.ended"]
+[tracing]
+endpoint = "http://127.0.0.1:1/v1/traces"
+[tools.order]
+kind = "http"
+description = "An order."
+url = "https://127.0.0.1:1/order"
+headers = {{ Authorization = "Bearer {{secret}}" }}
+[trunks.office]
+preset = "phone"
+[trunks.office.auth]
+[mailboxes.desk]
+[[routes]]
+to = "200"
+go = "voicemail:desk"
+"""
+
+
+async def test_no_secret_is_in_anything_that_a_node_says(asterisk: Asterisk, tmp_path: Path, file: Path) -> None:
+    """Nor in what it writes, except in files that are its user's alone."""
+    file.write_text(WITH_SECRETS.replace('instructions = "Be brief."', 'instructions = "Be brief."\ntools = ["order"]'))
+    env = on(asterisk, tmp_path / "run", CONTROL__LOGIN="tokens", LOG__LEVEL="debug", **PLANTED)
+    config, secrets = ("--config", str(file)), [*SECRETS, env["SIPAGENT_ASTERISK__PASSWORD"]]
+    said: list[str] = []
+
+    async def run(*arguments: str) -> int:
+        code, told = await output_of(env, *arguments)
+        said.append(told)
+        return code
+
+    code, secret = await output_of(env, "token", "create", "anna", "--scope", "admin", *config)
+    assert code == 0, secret
+    secrets.append(secret.strip().removeprefix("sipagent_"))
+    async with sipagent(env, "run", "--standin", *config) as process:
+        url = f"http://127.0.0.1:{env['SIPAGENT_CONTROL__PORT']}"
+
+        async def ask(method: str, path: str, token: str) -> int:
+            try:
+                async with (
+                    aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {token}"}) as http,
+                    http.request(method, path) as response,
+                ):
+                    said.append(f"{response.headers}{await response.text()}")
+                    return response.status
+            except aiohttp.ClientConnectionError:
+                return 0
+
+        async def is_ready() -> bool:
+            return await ask("GET", "/readyz", secret.strip()) == 200
+
+        await until(is_ready, "the node to be ready")
+        assert await ask("GET", "/v1/calls", secret.strip()) == 503  # no database: its error holds no password
+        assert await ask("POST", "/v1/reload", secret.strip()) == 200
+        assert await ask("GET", "/v1/tokens", secret.strip()) == 404
+        assert await ask("POST", "/v1/reload", secret.strip()[:-1] + "x") == 401
+        assert await run("calls", *config) == 1
+        assert await run("doctor", "--json", "--standin", *config) in {0, 1}
+        for pid in (process.pid, *await children(process.pid)):
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert [line.split()[4:6] for line in limits.splitlines() if "core file size" in line] == [["0", "0"]]
+        process.send_signal(2)
+        out, _ = await process.communicate()
+        said.append(out.decode())
+    assert await run("check", str(file)) == 0
+    assert await run("check", "--json", str(file)) == 0
+    assert await run("asterisk", "render", *config) == 0
+    assert await run("token", "list", "--json", *config) == 0
+    assert await run("tool", "--config", str(file)) == 0
+    for wrong in (
+        {"RECORDING__KEY": "planted-too-short-0010"},
+        {"TRUNKS__OFFICE__AUTH__PASSWORD": "short-0011"},
+        {"RECORDS__URL": "postgresql+psycopg://sipagent:planted-url-0012@127.0.0.1/x"},
+        {"WEBHOOKS__CRM__SECRET": "planted-not-base64-0013"},
+        {"MAILBOXES__DESK__PIN": "planted-pin-0014"},
+    ):
+        (value,) = wrong.values()
+        secrets.append("planted-url-0012" if "@" in value else value)
+        code, told = await output_of(
+            env | {f"SIPAGENT_{name}": value for name, value in wrong.items()}, "check", str(file)
+        )
+        said.append(told)
+        assert code == 1, wrong
+    everything = "\n".join(said)
+    assert len(everything) > 10_000
+    assert [secret for secret in secrets if secret in everything] == []
+    assert "api_audit" in everything
+    found = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    holding = [path for path in found if any(secret.encode() in path.read_bytes() for secret in secrets)]
+    assert [path for path in holding if path.stat().st_mode & 0o077] == []
+    assert not [path for path in holding if path.is_relative_to(tmp_path / "run/audit")]
+
+
+async def children(pid: int) -> list[int]:
+    """Of a process of ours: its workers, and their toolboxes."""
+    below: list[int] = []
+    for one in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        below += [one, *await children(one)]
+    return below
+
+
+async def test_whose_memory_is_not_to_be_read(tmp_path: Path, file: Path) -> None:
+    """Even by its own user: a process that may be dumped owns its /proc entries, one that may not does not."""
+    program = (
+        "import os, pathlib, sys; from sipagent import coredumps; import resource;"
+        "coredumps.follow(wanted=sys.argv[1] == 'wanted');"
+        "import ctypes; print(ctypes.CDLL(None).prctl(3), resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    for how, dumpable in (("none", "0 (0, 0)"), ("wanted", "1 ")):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, how, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert out.decode().startswith(dumpable)
