@@ -17,6 +17,7 @@ import trustme
 
 from sipagent.asterisk.run import Asterisk
 from tests.e2e.test_processes import CONFIG, environment, on, output_of, sipagent
+from tests.service.test_compose import COMPOSE
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -91,6 +92,13 @@ async def test_a_node_open_to_the_network_asks_who_comes(asterisk: Asterisk, tmp
         assert (await api.ask("POST", "/v1/drain", admin, json={"on": False}))[0] == 202
         assert (await output_of(env, "token", "revoke", "deploy", *config))[0] == 0
         assert (await api.ask("POST", "/v1/drain", admin, json={"on": True}))[0] == 401
+
+        # So does the health check of the containers.
+        check = COMPOSE["services"]["sipagent"]["healthcheck"]["test"][-1]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", check.replace("/var/lib/sipagent", env["SIPAGENT_RUN_DIR"])
+        )
+        assert await process.wait() == 0
 
         # The command line comes by the Unix socket, whose mode is its login.
         mode = (tmp_path / "run/api.sock").stat().st_mode
