@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sipagent import __version__
 from sipagent.control.door import STRANGER
 from sipagent.control.live import Live, LiveCall, LiveWorker
-from sipagent.control.problems import problem
+from sipagent.control.problems import problem, says
 from sipagent.control.scopes import mark
 from sipagent.errors import SipAgentError
 
@@ -125,7 +125,7 @@ def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
         """Calls that live now."""
         return Calls(calls=[_call(call) for call in live.calls.values()])
 
-    @app.post("/v1/reload", response_model=Reloaded)
+    @app.post("/v1/reload", response_model=Reloaded, responses=says(422))
     async def reload_configuration() -> Response | Reloaded:
         """Read the configuration anew; new calls get it, calls that are up keep theirs."""
         try:

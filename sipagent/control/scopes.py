@@ -12,6 +12,8 @@ from typing import Any
 
 from starlette.routing import compile_path
 
+from sipagent.control.problems import says
+
 
 class Scope(IntEnum):
     """Each may what those before it may."""
@@ -70,7 +72,6 @@ SCOPES = {
 }
 
 _NEEDED = {operation: scope for scope, operations in SCOPES.items() for operation in operations}
-_REFUSALS = {"401": "No token that counts.", "403": "Not with this token.", "429": "Too many: Retry-After."}
 _METHODS: dict[str, list[tuple[Any, Scope]]] = {}
 """Patterns of the paths by method, as the framework itself compiles them."""
 for _operation, _scope in sorted(_NEEDED.items(), key=lambda item: "{" in item[0]):  # fixed words before parameters
@@ -94,5 +95,8 @@ def mark(document: dict[str, Any]) -> None:
         for method, operation in methods.items():
             if scope := _NEEDED.get(f"{method.upper()} {path}", Scope.ADMIN):
                 operation["security"] = [{"token": [scope.name.lower()]}]
-                for status, why in _REFUSALS.items():
-                    operation["responses"].setdefault(status, {"description": why})
+                refusals = says(401, 403, 429)
+                if "requestBody" in operation:  # the framework's own words: it is no JSON, it is too long
+                    refusals |= {400: {"description": "Not JSON."}, 413: {"description": "Too long."}}
+                for status, refusal in refusals.items():
+                    operation["responses"].setdefault(str(status), refusal)

@@ -1,4 +1,4 @@
-"""The bill of materials: every package that is installed, by version and hash, and nothing of the machine that made it."""
+"""The bill of materials: every package that is installed, by version and hash, nothing of the machine that made it."""
 
 from __future__ import annotations
 

@@ -77,6 +77,8 @@ def _content(message: dict[str, Any], shapes: dict[str, None]) -> str:
         if names := _refs(content.get("schema", {})):
             shapes |= names
             return _links(names)
+        if media_type == "application/problem+json":
+            continue
         if media_type != "application/json":
             return f"`{media_type}`"
     return ""
