@@ -31,6 +31,8 @@ BURST_S = 2
 WRONG_PER_S, WRONG_AT_ONCE = 10 / 60, 10
 """Wrong tokens of one address that are answered and noted; more get 429. It keeps the audit log small; nobody guesses
 256 bits. Right ones pass all the while, so that nobody behind the same address is locked out."""
+NOTED_PER_S, NOTED_AT_ONCE = 2, 100
+"""Refusals that go to the audit log, of all addresses together: 35 MB a day at worst, whoever knocks."""
 CALLS = "/v1/calls/"
 STRANGER = "sipagent.stranger"
 """In the ASGI scope: this one has no login, tell them little."""
@@ -73,6 +75,7 @@ class Door:
         self._networks = [ipaddress.ip_network(network) for network in control.networks]
         self._pace = Pace(control.requests_per_s, math.ceil(control.requests_per_s * BURST_S))
         self._wrong = Pace(WRONG_PER_S, WRONG_AT_ONCE)
+        self._refusals = Pace(NOTED_PER_S, NOTED_AT_ONCE)
 
     def within(self) -> ASGIApp:
         """The same for whoever could open the Unix socket."""
@@ -95,7 +98,7 @@ class Door:
             who = who or self._who(request)
             self._may(who, scope, request)
         except Refused as refused:
-            if refused.noted:
+            if refused.noted and not self._refusals.wait_s("", self._clock()):
                 self._note(request, who or NOBODY, call_id, refused.status, refused.detail)
             answer = problem(refused.status, refused.title, refused.detail)
             answer.headers.update(refused.headers)

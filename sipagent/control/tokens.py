@@ -99,8 +99,12 @@ class Tokens:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[list[Token]]:
         """What is kept, while nobody else writes."""
-        with (self.path.with_suffix(".lock")).open("w") as lock:
-            os.fchmod(lock.fileno(), 0o600)
+        try:
+            lock = self.path.with_suffix(".lock").open("w")
+        except OSError as error:
+            raise ToolError(f"{self.path.parent}: {error.strerror}; are you the node's user?") from None
+        with lock:
+            self._ours(lock.fileno())
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._seen = None
             kept = self.all()
@@ -108,11 +112,19 @@ class Tokens:
                 raise ToolError(f"{self.path} cannot be read: mend it, or remove it and make all tokens anew")
             yield kept
 
+    def _ours(self, handle: int) -> None:
+        """Of the folder's owner: where root makes a token, the node must be able to read it."""
+        os.fchmod(handle, 0o600)
+        owner = self.path.parent.stat()
+        if os.geteuid() == 0:
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+
     def _write(self, tokens: list[Token]) -> None:
-        # Whole or not at all; a temporary file of mkstemp is the user's own (600) from the beginning.
+        # Whole or not at all; a temporary file of mkstemp has mode 600 from the beginning.
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".tokens-")
         try:
             with os.fdopen(handle, "wb") as file:
+                self._ours(file.fileno())
                 file.write(msgspec.json.format(msgspec.json.encode(tokens), indent=2) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from sipagent.app import ControlProcess
 from sipagent.config import Settings
 from sipagent.control import door as door_module
 from sipagent.control.audit import Audit, Deed
-from sipagent.control.door import WRONG_AT_ONCE, Door
+from sipagent.control.door import NOTED_AT_ONCE, WRONG_AT_ONCE, Door
 from sipagent.control.scopes import SCOPES, Scope, needed
 from sipagent.control.tokens import Tokens
 
@@ -199,6 +199,14 @@ async def test_wrong_tokens_are_slowed_down_and_right_ones_pass(node: Node) -> N
         assert (await guesser.get("/v1/drain")).status_code == 401
     refused = [deed for deed in node.audited() if deed["address"] == "192.0.2.7"]
     assert [deed["status"] for deed in refused] == [401] * (WRONG_AT_ONCE + 1)
+
+
+async def test_the_audit_log_is_not_filled_by_who_is_refused(tmp_path: Path) -> None:
+    node = Node(tmp_path, networks=("10.1.2.0/24",))
+    for number in range(300):
+        async with node.http(address=f"192.0.2.{number % 250}") as stranger:
+            await stranger.get("/v1/drain")
+    assert len(node.audited()) == NOTED_AT_ONCE
 
 
 async def test_only_named_networks_come_in(tmp_path: Path) -> None:

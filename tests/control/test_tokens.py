@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_a_file_that_is_damaged_lets_nobody_in_and_is_not_written_over(tmp_path:
     with pytest.raises(ToolError, match="cannot be read"):
         tokens.create("bert", Scope.ADMIN, NOW)
     assert tokens.path.read_text() == "[{]"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make them for another")
+def test_those_that_root_makes_are_the_nodes(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12346)
+    Tokens(tmp_path).create("anna", Scope.VIEWER, NOW)
+    assert {(file.stat().st_uid, file.stat().st_gid) for file in tmp_path.iterdir()} == {(12345, 12346)}
+
+
+def test_a_folder_that_is_not_ours_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="are you the node's user"):
+        Tokens(tmp_path / "none").create("anna", Scope.VIEWER, NOW)
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

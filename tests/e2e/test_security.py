@@ -85,7 +85,7 @@ async def test_a_node_open_to_the_network_asks_who_comes(asterisk: Asterisk, tmp
         status, told = await api.ask("GET", "/metrics", viewer)
         assert status == 200
         assert "sipagent_node_ready" in told
-        assert (await api.ask("POST", "/v1/reload", viewer))[0] == 403
+        assert (await api.ask("POST", "/v1/reload", viewer, headers={"X-Forwarded-For": "192.0.2.9"}))[0] == 403
 
         # Made and revoked while it runs.
         admin = await create("deploy", "admin")
@@ -111,6 +111,9 @@ async def test_a_node_open_to_the_network_asks_who_comes(asterisk: Asterisk, tmp
         deeds = [
             json.loads(line) for log in (tmp_path / "run/audit").iterdir() for line in log.read_text().splitlines()
         ]
+        assert {deed["address"] for deed in deeds if deed["who"] == "wallboard"} == {
+            "192.0.2.9"
+        }  # a proxy of this machine says so
         assert [(deed["who"], deed["path"], deed["status"]) for deed in deeds if deed["method"] == "POST"] == [
             ("wallboard", "/v1/reload", 403), ("deploy", "/v1/drain", 202), ("", "/v1/drain", 401),
             ("unix socket", "/v1/reload", 200), ("unix socket", "/v1/drain", 202),
