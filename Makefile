@@ -4,6 +4,8 @@
 # make bench  what a packet costs, and the worker under load (needs cc and OpenSSL's headers)
 # make generate   the docs' reference and Grafana's dashboards from the code; SIPAGENT_RUNBOOKS=https://... for their links
 # make docs   docs/ as a site, in site/; a warning is an error
+# make sbom   build/sbom.json: what a node is made of, as CycloneDX, from requirements.lock
+# make audit  asks a vulnerability service about each of them (ARGS="-s osv": another one); needs the Internet
 # make lock   resolve requirements.lock anew from pyproject.toml
 # make compose-test   the containers, built and called for real
 # make clean  remove what the above made here
@@ -13,7 +15,7 @@ BIN = .venv/bin
 PEERS = .venv-peers/bin
 ARGS ?=
 
-.PHONY: run test test-peers lint bench generate docs lock compose-test clean venv-run venv-dev venv-peers
+.PHONY: run test test-peers lint bench generate docs sbom audit lock compose-test clean venv-run venv-dev venv-peers
 
 run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
@@ -42,6 +44,20 @@ generate: venv-dev
 docs: venv-dev
 	$(BIN)/mkdocs build
 
+# What is installed is what the lock says, by hash: so is the bill. The warning is of a graph that a lock has not got.
+SBOM ?= build/sbom.json
+sbom: venv-dev
+	@mkdir -p $(dir $(SBOM))
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --output-format JSON --output-file $(SBOM)
+	@echo "$(SBOM): $$(grep -c '"purl"' $(SBOM)) packages"
+
+# Strict: a package that the service does not know, or a service that cannot be reached, must not pass for "no holes known".
+audit: venv-dev
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock --progress-spinner off $(ARGS) || { \
+		echo "audit: NOT PASSED: holes are listed above, or no vulnerability service answered and nothing was checked" >&2; \
+		exit 1; }
+
 # These ask each time: what a stamp's date tells is not whether the checkout was moved or the Python replaced.
 venv-run:
 	@tools/venv.sh $(PYTHON) run requirements.lock
@@ -64,4 +80,4 @@ lock: venv-dev
 	$(COMPILE) --upgrade pyproject.toml --group build --group peers -o requirements-peers.lock
 
 clean:
-	rm -rf .venv .venv-peers .run
+	rm -rf .venv .venv-peers .run build

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bench import alone, arrivals, build, crowd, flood, node, parts, processes, report, results, scrape, sitting
+from bench import alone, arrivals, build, crowd, door, flood, node, parts, processes, report, results, scrape, sitting
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -131,6 +131,12 @@ def run_churn(
     found = _run(arrivals.churn(per_second, minutes, hold_s, print))
     print("nothing is left behind" if not found.faults else "LEFT: " + ", ".join(found.faults))
     _keep(found, out)
+
+
+@app.command("door")
+def run_door() -> None:
+    """What a token, and the audit log, cost a request of the API."""
+    _run(door.measure_door(print))
 
 
 @app.command("scrape")

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
-import uvicorn
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from sipagent.config import Settings
 from sipagent.control import api, api_calls, api_metrics, api_probes, api_recordings, api_service
+from sipagent.control.audit import Audit
+from sipagent.control.door import Door
 from sipagent.control.heartbeat import Heartbeat
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
@@ -28,8 +28,10 @@ from sipagent.control.operator import Operator
 from sipagent.control.probes import Probes
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.control.rescue import Rescue
+from sipagent.control.serving import Serving
 from sipagent.control.sessions import Sessions
 from sipagent.control.supervisor import Supervisor
+from sipagent.control.tokens import Tokens
 from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
@@ -126,13 +128,15 @@ class ControlProcess:
             ),
         )
         self._anew = anew
+        self._serving: Serving | None = None
+        """Once it runs."""
         self._one_reload = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         await asyncio.to_thread(Routes, self._settings)
         prompts = await speak_prompts(self._settings, self._flite)
-        listening = _listen(self._settings)
+        self._serving = Serving(self._settings.control, self._settings.api_socket)
         async with contextlib.AsyncExitStack() as stack:
             if self.records:
                 self.records.recorder.on_safe = self._hub.safe
@@ -140,7 +144,7 @@ class ControlProcess:
                 await stack.enter_async_context(self._calling_back(self.records))
             if self._settings.tracing.endpoint:
                 await stack.enter_async_context(self._tracing())
-            await self._serve(prompts, listening)
+            await self._serve(prompts, self._serving)
 
     @contextlib.asynccontextmanager
     async def _tracing(self) -> AsyncIterator[None]:
@@ -171,15 +175,15 @@ class ControlProcess:
             log.warning("idempotency_unknown", error=str(error).partition("\n")[0])
             return False
 
-    async def _serve(self, prompts: Prompts, listening: socket.socket) -> None:
+    async def _serve(self, prompts: Prompts, api: Serving) -> None:
         await self._hub.start()
-        server = _ApiServer(self.api())
+        door = self.door()
         recording = asyncio.create_task(self._recorder.run(), name="recordings")
         recording.add_done_callback(_told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
-        serving = asyncio.create_task(server.serve([listening]), name="api")
+        serving = asyncio.create_task(api.run(door, door.within()), name="api")
         beating = asyncio.create_task(Heartbeat(self._manager, self.live).run(), name="heartbeat")
-        log.info("control_started", api=f"http://{self._settings.control.host}:{self._settings.control.port}")
+        log.info("control_started", api=self._settings.control.url, login=self._settings.control.login)
         try:
             async with _beside(self.probes.run(), "probes"):
                 await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -189,7 +193,7 @@ class ControlProcess:
             workers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await workers
-            server.should_exit = True
+            api.stop()
             await serving
             await self._hub.aclose()
             recording.cancel()
@@ -198,8 +202,14 @@ class ControlProcess:
             beating.cancel()
             log.info("control_stopped")
 
-    def api(self) -> uvicorn.Config:
-        """The whole API and how it is served."""
+    def door(self) -> Door:
+        """The whole API, behind what asks who comes."""
+        control, run_dir = self._settings.control, self._settings.run_dir
+        audit = Audit(run_dir / "audit", control.keep_audit_days)
+        return Door(self.api(), control, Tokens(run_dir), audit)
+
+    def api(self) -> FastAPI:
+        """The whole API."""
         from sipagent.control import api_callbacks, api_records  # noqa: PLC0415 - as the records themselves, see below
 
         routers = (
@@ -212,7 +222,7 @@ class ControlProcess:
             api_metrics.router(self.metrics.registry),
             api_probes.router(self.probes),
         )
-        return api_config(self.live, self.reload, *routers)
+        return api.build(self.live, self.reload, *routers)
 
     async def wind_down(self) -> None:
         """Before the end: no new calls, and `drain_s` for those that are up."""
@@ -255,6 +265,8 @@ class ControlProcess:
             # What it names is read here first: a worker would find out when the switch has been told already.
             await asyncio.to_thread(Routes, settings)
             await speak_prompts(settings, self._flite)
+            if self._serving:
+                self._serving.renew()
             await self._anew.switch(settings)
             there = [number for number, worker in self.live.workers.items() if worker.state]
             answers = await asyncio.gather(
@@ -280,43 +292,10 @@ def _records(settings: Settings) -> Records | None:
     return Records(settings) if settings.records.enabled else None
 
 
-class _ApiServer(uvicorn.Server):
-    """uvicorn inside our loop; signals are the composition root's, not its."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
-
-
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that were changed and are read at the start only."""
     fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log", "tracing")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
-
-
-def api_config(live: Live, reload: api.Reload, *more: APIRouter) -> uvicorn.Config:
-    """How the API is served."""
-    return uvicorn.Config(
-        api.build(live, reload, *more),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-    )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The API's socket; bound by us, since uvicorn would end the process where we can say what to change."""
-    control = settings.control
-    family = socket.AF_INET6 if ":" in control.host else socket.AF_INET
-    try:
-        return socket.create_server((control.host, control.port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"control.port: {control.host}:{control.port} cannot be bound ({error.strerror}); "
-            "is another sipagent running? Change [control] port or SIPAGENT_CONTROL__PORT"
-        ) from None
 
 
 @contextlib.asynccontextmanager

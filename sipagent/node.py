@@ -89,7 +89,7 @@ async def control_process(
     running = asyncio.create_task(control.run(), name="control")
     try:
         await _until_ready(control, running)
-        say(f"sipagent takes calls, API on http://{settings.control.host}:{settings.control.port}")
+        say(f"sipagent takes calls, API on {settings.control.url}")
         yield control
     finally:
         running.cancel()

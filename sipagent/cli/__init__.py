@@ -10,7 +10,7 @@ import typer
 from sipagent import __version__
 
 # Each adds its commands; `--help` lists them in this order.
-from sipagent.cli import asterisk, node, outbound, policy, probe, recordings, records, service  # noqa: F401
+from sipagent.cli import asterisk, node, outbound, policy, probe, recordings, records, service, token  # noqa: F401
 from sipagent.cli.common import app
 from sipagent.errors import SipAgentError
 

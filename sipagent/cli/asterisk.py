@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sipagent import node
+from sipagent import coredumps, node
 from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import Root, find_root
@@ -25,6 +25,7 @@ def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     manager = ServiceManager.of(os.environ)
     root = fetch.fetch(("asterisk",))
     settings = settings_of(config_file)
+    coredumps.follow(wanted=settings.log.core_dumps)
 
     async def serve() -> None:
         async with node.asterisk(settings, root, _say) as server:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import aiohttp
 import typer
 
 from sipagent import config, node, secretfiles
-from sipagent.config import ControlSettings, Settings
+from sipagent.config import Settings
+from sipagent.errors import ToolError
 
 app = typer.Typer(
     name="sipagent",
@@ -38,9 +40,23 @@ def settings_of(config_file: Path, *, standin: bool = False) -> Settings:
     return node.with_standin(settings) if standin else settings
 
 
-def api_url(control: ControlSettings) -> str:
-    """Where the control process of this configuration answers."""
-    return f"http://{f'[{control.host}]' if ':' in control.host else control.host}:{control.port}"
+@contextlib.asynccontextmanager
+async def node_api(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    """The API of the node of this configuration, by its Unix socket: nothing to log in with, whatever it asks others.
+
+    Without a time-out of ours: what takes long (a restart, a probe) has the node's own.
+    """
+    where = settings.api_socket
+    connector, timeout = aiohttp.UnixConnector(str(where)), aiohttp.ClientTimeout()
+    async with aiohttp.ClientSession("http://localhost", connector=connector, timeout=timeout) as http:
+        try:
+            yield http
+        except aiohttp.ClientError as error:
+            why = error.strerror if isinstance(error, aiohttp.ClientConnectorError) else error
+            raise ToolError(
+                f"no control process answers at {where} ({why}): is `sipagent run` running? It must have the same "
+                "run_dir (SIPAGENT_RUN_DIR), and you be its user"
+            ) from None
 
 
 def pair(text: str) -> tuple[str, str]:

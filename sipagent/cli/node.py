@@ -12,12 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import aiohttp
 import structlog
 import typer
 from rich.console import Console
 
-from sipagent import config, demo, dialogue, doctor, node, worker
+from sipagent import config, coredumps, demo, dialogue, doctor, node, worker
 from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import fetch
 from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
@@ -26,8 +25,8 @@ from sipagent.cli.common import (
     ConfigOption,
     JsonOption,
     StandinOption,
-    api_url,
     app,
+    node_api,
     run_async,
     settings_of,
     until_signal,
@@ -52,6 +51,7 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
     settings = settings_of(config_file, standin=standin)
     if node.needs_standin(settings):
         raise ToolError("no key for xAI: set XAI_API_KEY (or [realtime] url), or try `sipagent run --standin`")
+    coredumps.follow(wanted=settings.log.core_dumps)
     logs.configure(settings.log)
     options = ["--config", str(config_file), *(["--standin"] if standin else [])]
 
@@ -78,6 +78,7 @@ def run_worker(
 ) -> None:
     """One call worker."""
     settings = settings_of(config_file, standin=standin)
+    coredumps.follow(wanted=settings.log.core_dumps)
     logs.configure(settings.log, worker=number)
     prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
     run_async(worker.run(settings, number, prompts, functools.partial(settings_of, config_file, standin=standin)))
@@ -86,14 +87,11 @@ def run_worker(
 @app.command(epilog="SIGHUP to the control process does the same: systemctl reload sipagent")
 def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Put a changed configuration in force without dropping a call; one that is wrong changes nothing."""
-    url = api_url(config.load(config_file).control) + "/v1/reload"
+    settings = config.load(config_file)
 
     async def ask() -> tuple[int, dict[str, Any]]:
-        try:
-            async with aiohttp.ClientSession() as http, http.post(url) as response:
-                return response.status, await response.json(content_type=None)
-        except aiohttp.ClientError as error:
-            raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+        async with node_api(settings) as http, http.post("/v1/reload") as response:
+            return response.status, await response.json(content_type=None)
 
     status, answer = run_async(ask())
     if status != 200:
@@ -192,6 +190,7 @@ def run_demo(
     demo.first_config(config_file, console)
     root = fetch.fetch(DEFAULT_TOOLS)
     settings = settings_of(config_file)
+    coredumps.follow(wanted=settings.log.core_dumps)
     well = run_async(demo.run(demo.Demo(config_file, place_call, stay), settings, root, console))
     if not well:
         raise typer.Exit(1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-import aiohttp
 import typer
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, api_url, app, pair, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, app, node_api, pair, run_async
+from sipagent.config import Settings
 from sipagent.errors import ToolError
 
 LOOK_EVERY_S = 0.5
@@ -37,7 +37,7 @@ def dial(
     }
     if message:
         body |= {"machine": "message", "message": message}
-    call = run_async(_dial(api_url(config.load(config_file).control), body, key, wait=wait))
+    call = run_async(_dial(config.load(config_file), body, key, wait=wait))
     if not wait:
         print(call["call_id"])
         return
@@ -47,22 +47,19 @@ def dial(
         raise typer.Exit(1)
 
 
-async def _dial(url: str, body: dict[str, Any], key: str, *, wait: bool) -> dict[str, Any]:
-    try:
-        async with aiohttp.ClientSession() as http:
-            headers = {"Idempotency-Key": key} if key else {}
-            async with http.post(f"{url}/v1/calls", json=body, headers=headers) as response:
-                answer = await response.json(content_type=None)
-                if response.status != 201:
-                    raise ToolError(f"the call is not made: {answer.get('detail', response.status)}")
-            while wait:
-                async with http.get(f"{url}/v1/calls/{answer['call_id']}?events=false") as response:
-                    if response.status == 503:
-                        raise ToolError("without [records] nobody knows how a call went: leave out --wait")
-                    found = await response.json(content_type=None) if response.status == 200 else {}
-                if found.get("state") in {"ended", "lost"}:
-                    return dict(found)
-                await asyncio.sleep(LOOK_EVERY_S)
-            return dict(answer)
-    except aiohttp.ClientError as error:
-        raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+async def _dial(settings: Settings, body: dict[str, Any], key: str, *, wait: bool) -> dict[str, Any]:
+    async with node_api(settings) as http:
+        headers = {"Idempotency-Key": key} if key else {}
+        async with http.post("/v1/calls", json=body, headers=headers) as response:
+            answer = await response.json(content_type=None)
+            if response.status != 201:
+                raise ToolError(f"the call is not made: {answer.get('detail', response.status)}")
+        while wait:
+            async with http.get(f"/v1/calls/{answer['call_id']}?events=false") as response:
+                if response.status == 503:
+                    raise ToolError("without [records] nobody knows how a call went: leave out --wait")
+                found = await response.json(content_type=None) if response.status == 200 else {}
+            if found.get("state") in {"ended", "lost"}:
+                return dict(found)
+            await asyncio.sleep(LOOK_EVERY_S)
+        return dict(answer)

@@ -7,11 +7,11 @@ import json
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import aiohttp
 import typer
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, api_url, app, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, node_api, run_async
+from sipagent.config import Settings
 from sipagent.errors import ToolError
 
 
@@ -27,27 +27,23 @@ def probe(
         raise ToolError(f"there is no [probes.{name}]; there is {', '.join(settings.probes) or 'none'}")
     if not settings.probes:
         raise ToolError("there is no [probes.NAME] in the configuration")
-    results = run_async(_probe(api_url(settings.control), [name] if name else list(settings.probes)))
+    results = run_async(_probe(settings, [name] if name else list(settings.probes)))
     print(json.dumps(results, indent=2) if as_json else "\n".join(map(_line, results)))
     if not all(result["ok"] for result in results):
         raise typer.Exit(1)
 
 
-async def _probe(url: str, names: list[str]) -> list[dict[str, Any]]:
-    # No time-out of ours: the node's own are in the configuration.
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as http:
+async def _probe(settings: Settings, names: list[str]) -> list[dict[str, Any]]:
+    async with node_api(settings) as http:
 
         async def one(name: str) -> list[dict[str, Any]]:
-            async with http.post(f"{url}/v1/probes/{quote(name)}") as response:
+            async with http.post(f"/v1/probes/{quote(name)}") as response:
                 answer = await response.json(content_type=None)
                 if response.status != 200:
                     raise ToolError(f"{name}: {answer.get('detail', response.status)}; after a change: sipagent reload")
                 return list(answer["results"])
 
-        try:
-            return [result for found in await asyncio.gather(*map(one, names)) for result in found]
-        except aiohttp.ClientError as error:
-            raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+        return [result for found in await asyncio.gather(*map(one, names)) for result in found]
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-import aiohttp
 import typer
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, api_url, app, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, app, node_api, run_async
+from sipagent.config import Settings
 from sipagent.errors import ToolError
 
 LOOK_EVERY_S = 0.5
@@ -22,18 +22,17 @@ def drain(
     config_file: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Take no new calls: trunks get 503 and try another node. Exit code 1 when calls are left after the wait."""
-    url = api_url(config.load(config_file).control)
-    left = run_async(_drain(url, 0 if resume else wait, on=not resume))
+    left = run_async(_drain(config.load(config_file), 0 if resume else wait, on=not resume))
     print("calls are taken again" if resume else f"no new calls are taken; {left} left")
     if left and wait and not resume:
         raise typer.Exit(1)
 
 
-async def _drain(url: str, wait_s: float, *, on: bool) -> int:
-    await _ask("POST", f"{url}/v1/drain", {"on": on})
+async def _drain(settings: Settings, wait_s: float, *, on: bool) -> int:
+    await _ask(settings, "POST", "/v1/drain", {"on": on})
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
-        left = int((await _ask("GET", f"{url}/v1/drain"))["calls"])
+        left = int((await _ask(settings, "GET", "/v1/drain"))["calls"])
         if not left or asyncio.get_running_loop().time() >= deadline:
             return left
         await asyncio.sleep(LOOK_EVERY_S)
@@ -45,17 +44,13 @@ def restart(
     config_file: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Restart the workers one after the other with the code that is installed now; no call is dropped."""
-    run_async(_ask("POST", f"{api_url(config.load(config_file).control)}/v1/workers/restart", {"wait_s": wait}))
+    run_async(_ask(config.load(config_file), "POST", "/v1/workers/restart", {"wait_s": wait}))
     print("all workers are back")
 
 
-async def _ask(method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.request(method, url, json=body) as response:
-            answer = await response.json(content_type=None) if response.content_length else {}
-            if response.status >= 400:
-                raise ToolError(str(answer.get("detail", response.status)))
-            return dict(answer or {})
-    except aiohttp.ClientError as error:
-        raise ToolError(f"no control process answers at {url}: {error}; is `sipagent run` running?") from None
+async def _ask(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async with node_api(settings) as http, http.request(method, path, json=body) as response:
+        answer = await response.json(content_type=None) if response.content_length else {}
+        if response.status >= 400:
+            raise ToolError(str(answer.get("detail", response.status)))
+        return dict(answer or {})

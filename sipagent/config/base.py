@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,3 +19,20 @@ class Section(BaseModel):
     """A table of sipagent.toml: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Nobody but this machine gets there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_private(network: str) -> bool:
+    """An address or a network that the Internet does not lead to; not "all of this machine's addresses"."""
+    try:
+        found = ipaddress.ip_network(network)
+    except ValueError:
+        return False
+    return found.is_private and not found.network_address.is_unspecified

@@ -16,6 +16,7 @@ from sipagent.config.tools import KINDS
 from sipagent.errors import ConfigError
 
 _KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
+_PASSWORD_IN_URL = re.compile(r"(?<=//)\S*(?=@)|(?<=password=)[^\s&']+")
 _SECRET_KEY = re.compile("password|key|secret|auth|pin")
 
 
@@ -123,7 +124,8 @@ def _explain(file: Path, text: str, item: Any) -> str:
     elif item["type"] == "missing":
         message = "is needed; sipagent.example.toml shows how it looks"
     elif isinstance(item.get("input"), str | int | float) and not any(_SECRET_KEY.search(key) for key in keys):
-        message += f" (it is {item['input']!r})" if repr(item["input"]) not in message else ""
+        given = _PASSWORD_IN_URL.sub("***", repr(item["input"]))
+        message += f" (it is {given})" if given not in message else ""
     return _placed(file, text, keys, message)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from sipagent.config.base import Port, PortRange, Section
+from sipagent.config.base import Port, PortRange, Section, is_loopback, is_private
 from sipagent.config.destinations import Destination
 from sipagent.config.limits import Waiting
 from sipagent.config.trunks import Network
@@ -23,7 +23,7 @@ class AsteriskSettings(Section):
     """How we reach Asterisk, and what `sipagent asterisk up` starts."""
 
     host: str = "127.0.0.1"
-    """Where ARI listens. Loopback: whoever reaches ARI owns the switch."""
+    """Where ARI listens. Loopback, or an address of a private network: whoever reaches ARI owns the switch."""
     http_port: Port = 8088
     username: str = "sipagent"
     password: SecretStr = SecretStr("")
@@ -49,6 +49,14 @@ class AsteriskSettings(Section):
     """Behind NAT: the public address that far ends outside of `local_networks` are told, for SIP and RTP."""
     local_networks: tuple[Network, ...] = ()
     """Reached without the NAT: the office, a PBX on the LAN."""
+
+    @field_validator("host")
+    @classmethod
+    def _not_for_all(cls, value: str) -> str:
+        # A name is taken as it is: where it leads is known to whoever gave it, and may change.
+        if re.fullmatch(r"[0-9.]+|.*:.*", value) and not is_loopback(value) and not is_private(value):
+            raise ValueError("ARI and its password cross it in clear: an address of loopback or of a private network")
+        return value
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> AsteriskSettings:
@@ -167,6 +175,13 @@ class MediaSettings(Section):
     order_buffer_ms: int = Field(40, ge=0, le=200)
     """Longest wait for a frame of the caller that is missing, before it counts as lost. A line that loses
     nothing waits for nothing; 0 never waits, and what comes out of order is dropped."""
+
+    @field_validator("address")
+    @classmethod
+    def _not_for_all(cls, value: str) -> str:
+        if not is_loopback(value) and not is_private(value):
+            raise ValueError("speech crosses it in clear: an address of loopback or of a private network is needed")
+        return value
 
 
 class BargeInSettings(Section):
@@ -300,15 +315,55 @@ def _key_bytes(text: str) -> bytes:
 
 
 class ControlSettings(Section):
-    """The control process."""
+    """The control process and its API (docs/security.md)."""
 
-    host: str = Field("127.0.0.1", pattern=r"^(127\.[0-9.]+|localhost|::1)$")
-    """Loopback only, since the API knows no login yet; put a proxy with one in front to reach it from afar."""
+    host: str = Field("127.0.0.1", pattern=r"^(localhost|[0-9.]+|[0-9a-fA-F:.]+)$")
+    """An address of this machine. Beyond loopback: with `login`, and with a `certificate` or named `networks`."""
     port: Port = 8090
+    login: Literal["off", "tokens"] = "off"
+    """off: every program of this machine may do everything. tokens: only who has one (`sipagent token create`)."""
+    networks: tuple[Network, ...] = ()
+    """Who may come in, besides this machine: ["10.1.2.0/24"]. Empty: whoever reaches `host`."""
+    certificate: str = ""
+    """PEM file for TLS 1.2 and later: ours and those between it and the root; read anew by a reload."""
+    private_key: str = ""
+    """PEM file, for our user only."""
+    requests_per_s: float = Field(50.0, ge=1, le=10000)
+    """Of one token; twice as many at once. More get 429."""
+    keep_audit_days: int = Field(365, ge=1, le=36500)
+    """Who did what through the API, in `audit` in the run folder."""
     drain_s: float = Field(0.0, ge=0, le=7200)
     """SIGTERM: no new calls, and this long for those that are up; then they are told goodbye. Ctrl-C never waits."""
     workers: int = Field(1, ge=0, le=64)
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
+
+    @model_validator(mode="after")
+    def _closed(self) -> ControlSettings:
+        if bool(self.certificate) != bool(self.private_key):
+            raise ValueError("certificate: TLS needs certificate and private_key")
+        for key in ("certificate", "private_key"):
+            if getattr(self, key) and not Path(getattr(self, key)).is_file():
+                raise ValueError(f"{key}: there is no file {getattr(self, key)}")
+        if is_loopback(self.host):
+            return self
+        if self.login == "off":
+            raise ValueError(
+                f'login: "tokens" is needed, since {self.host} is not loopback: whoever reaches the API makes calls '
+                "on your bill"
+            )
+        if not self.certificate and not (self.networks and all(map(is_private, self.networks))):
+            raise ValueError(
+                f"certificate: TLS is needed (certificate and private_key), since {self.host} is not loopback and "
+                "tokens must not cross a network in clear; or name private networks that may come in: "
+                'networks = ["10.1.2.0/24"]'
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.certificate else 'http'}://{host}:{self.port}"
 
 
 class RecordsSettings(Section):
@@ -332,6 +387,13 @@ class RecordsSettings(Section):
     spool_mb: int = Field(256, ge=1)
     """Of disk, for events that wait for a database that is away: some million."""
 
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if re.match(r"[^/]*//[^/@]*:[^/]*@", value) or "password=" in value:
+            raise ValueError("url: no password in it, since it is shown: [records] password is for that")
+        return value
+
 
 class StandinSettings(Section):
     """The scripted agent that speaks when there is no key."""
@@ -350,3 +412,5 @@ class LogSettings(Section):
     """Phone numbers whole instead of their last two digits."""
     show_transcripts: bool = False
     """What was said, word for word."""
+    core_dumps: bool = False
+    """true: a process that crashes may leave its memory on the disk, keys and talks in it: to debug only."""

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.run_dir / "control.sock"
 
     @property
+    def api_socket(self) -> Path:
+        """Unix socket of the API, for the command line of this machine."""
+        return self.run_dir / "api.sock"
+
+    @property
     def recordings(self) -> Path:
         """Folder of the recordings."""
         return Path(self.recording.folder) if self.recording.folder else self.run_dir / "recordings"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 
 from sipagent import __version__
+from sipagent.control.door import STRANGER
 from sipagent.control.live import Live, LiveCall, LiveWorker
-from sipagent.control.problems import problem
+from sipagent.control.problems import problem, says
+from sipagent.control.scopes import mark
 from sipagent.errors import SipAgentError
 
 
@@ -80,6 +83,19 @@ class Calls(BaseModel):
 
 
 Reload = Callable[[], Awaitable[list[str]]]
+MAX_BODY_BYTES = 1 << 20
+"""The largest there is, a call's variables, is 50 KB."""
+
+
+class Api(FastAPI):
+    """Whose description tells who may do what."""
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI makes it once, and anew when there is another route."""
+        document = super().openapi()
+        if "securitySchemes" not in document.setdefault("components", {}):
+            mark(document)
+        return document
 
 
 def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
@@ -87,18 +103,23 @@ def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
-    app = FastAPI(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None)
+    app = Api(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None, max_body_size=MAX_BODY_BYTES)
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """The control process is alive."""
-        return {"status": "ok", "version": __version__}
+    async def healthz(request: Request) -> dict[str, str]:
+        """The control process is alive; strangers are not told its version."""
+        return {"status": "ok"} | ({} if request.scope.get(STRANGER) else {"version": __version__})
 
     @app.get("/readyz", responses={503: {"model": Ready}})
-    async def readyz(response: Response) -> Ready:
-        """The node takes calls: every worker is there, with its Asterisk, and none is draining."""
+    async def readyz(request: Request, response: Response) -> Ready:
+        """The node takes calls: every worker is there, with its Asterisk, and none is draining.
+
+        Without a token, where one is asked for, it says whether, and not why.
+        """
         reasons = live.why_not_ready()
         response.status_code = 503 if reasons else 200
+        if request.scope.get(STRANGER):
+            return Ready(ready=not reasons, reasons=[], workers=[])
         return Ready(ready=not reasons, reasons=reasons, workers=[_worker(w) for w in live.workers.values()])
 
     @app.get("/v1/calls/live")
@@ -106,7 +127,7 @@ def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
         """Calls that live now."""
         return Calls(calls=[_call(call) for call in live.calls.values()])
 
-    @app.post("/v1/reload", response_model=Reloaded)
+    @app.post("/v1/reload", response_model=Reloaded, responses=says(422))
     async def reload_configuration() -> Response | Reloaded:
         """Read the configuration anew; new calls get it, calls that are up keep theirs."""
         try:

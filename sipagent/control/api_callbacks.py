@@ -6,15 +6,19 @@ import datetime as dt
 import time
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sipagent.config import Settings
 from sipagent.control.api_calls import Name
 from sipagent.control.api_records import Problem, Route, there
 from sipagent.control.operator import Operator
+from sipagent.control.problems import says
 from sipagent.records.service import Records
 from sipagent.records.tables import Callback, Message
+
+MessageId = Annotated[int, Path(ge=1, lt=2**63)]
+"""What fits the database's column."""
 
 
 class NewCallback(BaseModel):
@@ -80,14 +84,14 @@ class MessageList(BaseModel):
 
 def router(records: Records | None, operator: Operator, settings: Settings) -> APIRouter:
     """The routes; without records nothing can be kept for later."""
-    routes = APIRouter(tags=["call-backs and messages"], route_class=Route)
+    routes = APIRouter(tags=["call-backs and messages"], route_class=Route, responses=says(503))
 
     def kept() -> Records:
         if records is None:
             raise Problem(503, "There are no records", "the configuration says [records] enabled = false")
         return records
 
-    @routes.post("/v1/callbacks", status_code=201)
+    @routes.post("/v1/callbacks", status_code=201, responses=says(403))
     async def new_callback(
         wanted: NewCallback, idempotency_key: Annotated[str, Header(max_length=255)] = ""
     ) -> CallbackView:
@@ -119,7 +123,7 @@ def router(records: Records | None, operator: Operator, settings: Settings) -> A
         """What was promised, and what became of it."""
         return CallbackList(callbacks=[_callback(row) for row in await there(kept().callbacks.list(state, limit))])
 
-    @routes.delete("/v1/callbacks/{callback_id}", status_code=204, response_class=Response)
+    @routes.delete("/v1/callbacks/{callback_id}", status_code=204, response_class=Response, responses=says(409))
     async def cancel(callback_id: str) -> Response:
         """It is not made."""
         if not await there(kept().callbacks.cancel(callback_id)):
@@ -134,15 +138,15 @@ def router(records: Records | None, operator: Operator, settings: Settings) -> A
         found = await there(kept().messages.list(mailbox, only_new=new, limit=limit))
         return MessageList(messages=[_message(row) for row in found])
 
-    @routes.post("/v1/messages/{message_id}/heard", status_code=204, response_class=Response)
-    async def heard(message_id: int) -> Response:
+    @routes.post("/v1/messages/{message_id}/heard", status_code=204, response_class=Response, responses=says(404))
+    async def heard(message_id: MessageId) -> Response:
         """Somebody has read it."""
         if not await there(kept().messages.heard(message_id, time.time())):
             raise Problem(404, "No such message", "there is none of this id")
         return Response(status_code=204)
 
-    @routes.delete("/v1/messages/{message_id}", status_code=204, response_class=Response)
-    async def remove(message_id: int) -> Response:
+    @routes.delete("/v1/messages/{message_id}", status_code=204, response_class=Response, responses=says(404))
+    async def remove(message_id: MessageId) -> Response:
         """For good."""
         if not await there(kept().messages.remove(message_id)):
             raise Problem(404, "No such message", "there is none of this id")

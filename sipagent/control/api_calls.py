@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sipagent import orders
 from sipagent.control.operator import Operator, Wanted
-from sipagent.control.problems import answered, problem
+from sipagent.control.problems import answered, problem, says
 from sipagent.errors import OrderRefused
 
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
@@ -69,9 +69,9 @@ def build(operator: Operator) -> APIRouter:
     """The routes over what the operator may ask."""
     router = APIRouter(prefix="/v1/calls", tags=["calls"])
 
-    @router.post("", status_code=201, response_model=CallBegun, responses={403: {}, 503: {}})
+    @router.post("", status_code=201, response_model=CallBegun, responses=says(403))
     async def new_call(
-        call: NewCall, idempotency_key: Annotated[str, Header(max_length=255)] = ""
+        call: NewCall, response: Response, idempotency_key: Annotated[str, Header(max_length=255)] = ""
     ) -> Response | CallBegun:
         """Call somebody and put an agent on the line; the same Idempotency-Key never calls twice."""
         wanted = Wanted(
@@ -86,31 +86,33 @@ def build(operator: Operator) -> APIRouter:
             message=call.message,
         )
         try:
-            return CallBegun(call_id=await operator.dial_once(wanted, idempotency_key))
+            begun = CallBegun(call_id=await operator.dial_once(wanted, idempotency_key))
         except OrderRefused as error:
             return problem(403, "The call is not made", str(error))
+        response.headers["Location"] = f"/v1/calls/{begun.call_id}"
+        return begun
 
-    @router.delete("/{call_id}", status_code=202, response_model=None)
+    @router.delete("/{call_id}", status_code=202, response_class=Response, responses=says(404, 409))
     async def delete_call(call_id: str) -> Response:
         """Hang up a call."""
         return await answered(operator.order(orders.HangUp(call_id=call_id)))
 
-    @router.post("/{call_id}/message", status_code=202, response_model=None)
+    @router.post("/{call_id}/message", status_code=202, response_class=Response, responses=says(404, 409))
     async def message(call_id: str, said: Message) -> Response:
         """Whisper to the agent: it acts on it, the caller does not hear it."""
         return await answered(operator.order(orders.Tell(call_id=call_id, text=said.text, answer=said.answer)))
 
-    @router.post("/{call_id}/monitor", status_code=202, response_model=None)
+    @router.post("/{call_id}/monitor", status_code=202, response_class=Response, responses=says(404, 409))
     async def monitor(call_id: str, look: Look) -> Response:
         """Ring a supervisor, who then hears both sides and is heard by nobody."""
         return await answered(operator.supervise(call_id, look.supervisor, "monitor"))
 
-    @router.delete("/{call_id}/monitor", status_code=202, response_model=None)
+    @router.delete("/{call_id}/monitor", status_code=202, response_class=Response, responses=says(404, 409))
     async def stop_monitor(call_id: str) -> Response:
         """The supervisor leaves, the call goes on."""
         return await answered(operator.order(orders.Dismiss(call_id=call_id)))
 
-    @router.post("/{call_id}/takeover", status_code=202, response_model=None)
+    @router.post("/{call_id}/takeover", status_code=202, response_class=Response, responses=says(404, 409))
     async def takeover(call_id: str, take: Takeover) -> Response:
         """Ring a supervisor (or take the one who is listening) and let them speak with the caller."""
         how = "takeover" if take.agent == "leaves" else "barge"

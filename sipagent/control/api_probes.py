@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from sipagent.control.probes import Probes
-from sipagent.control.problems import problem
+from sipagent.control.problems import problem, says
 from sipagent.orders import ProbeResult
 
 
@@ -77,7 +77,7 @@ def router(probes: Probes) -> APIRouter:
             ]
         )
 
-    @routes.post("/{name}", response_model=Results, responses={404: {}})
+    @routes.post("/{name}", response_model=Results, responses=says(404))
     async def now(name: str) -> Response | Results:
         """Probe now, through each of its trunks; answered when it is over."""
         try:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from sipagent import orders
 from sipagent.control.operator import Operator
-from sipagent.control.problems import answered, problem
+from sipagent.control.problems import answered, problem, says
 from sipagent.control.recordings.shelf import MEDIA_TYPES, Kept, Shelf
 from sipagent.errors import RecordingUnreadable
 
@@ -60,12 +60,14 @@ def router(shelf: Shelf, operator: Operator) -> APIRouter:
     """The paths under /v1/recordings, and those of a live call's recording."""
     out = APIRouter(tags=["recordings"])
 
-    @out.post("/v1/calls/{call_id}/recording/pause", status_code=204, response_model=None)
+    @out.post("/v1/calls/{call_id}/recording/pause", status_code=204, response_class=Response, responses=says(404, 409))
     async def pause(call_id: str) -> Response:
         """Write nothing of this call until it is resumed; the file has silence there."""
         return await answered(operator.order(orders.PauseRecording(call_id=call_id)), 204)
 
-    @out.post("/v1/calls/{call_id}/recording/resume", status_code=204, response_model=None)
+    @out.post(
+        "/v1/calls/{call_id}/recording/resume", status_code=204, response_class=Response, responses=says(404, 409)
+    )
     async def resume(call_id: str) -> Response:
         """The operator's pause is over; one of the agent's may last."""
         return await answered(operator.order(orders.ResumeRecording(call_id=call_id)), 204)
@@ -75,7 +77,7 @@ def router(shelf: Shelf, operator: Operator) -> APIRouter:
         """Those that are over and kept."""
         return Recordings(recordings=[_view(kept) for kept in shelf.listed(limit)])
 
-    @out.get("/v1/recordings/{recording_id}", response_model=RecordingView)
+    @out.get("/v1/recordings/{recording_id}", response_model=RecordingView, responses=says(404))
     def recording(recording_id: str) -> Response | RecordingView:
         """What one of them is."""
         try:
@@ -83,7 +85,7 @@ def router(shelf: Shelf, operator: Operator) -> APIRouter:
         except KeyError:
             return _not_there()
 
-    @out.get("/v1/recordings/{recording_id}/audio", response_model=None)
+    @out.get("/v1/recordings/{recording_id}/audio", response_class=Response, responses=says(404, 409))
     def audio(recording_id: str) -> Response:
         """Its sound, decrypted: WAV, or Opus in Ogg. In parts (Range) if it is not encrypted."""
         try:
@@ -103,7 +105,7 @@ def router(shelf: Shelf, operator: Operator) -> APIRouter:
         }
         return StreamingResponse(pieces, media_type=media_type, headers=headers)
 
-    @out.delete("/v1/recordings/{recording_id}", status_code=204, response_model=None)
+    @out.delete("/v1/recordings/{recording_id}", status_code=204, response_class=Response, responses=says(404))
     def delete(recording_id: str) -> Response:
         """For good."""
         try:

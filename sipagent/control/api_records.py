@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from sipagent.control.problems import problem
+from sipagent.control.problems import problem, says
 from sipagent.errors import OrderRefused
 from sipagent.records import database, picture, report
 from sipagent.records.service import Records
@@ -165,14 +165,14 @@ WantedQuery = Annotated[Wanted, Query()]
 
 def router(records: Records | None) -> APIRouter:
     """The routes; without records each says that there are none."""
-    routes = APIRouter(tags=["records"], route_class=Route)
+    routes = APIRouter(tags=["records"], route_class=Route, responses=says(503))
 
     def kept() -> Records:
         if records is None:
             raise Problem(503, "There are no records", "the configuration says [records] enabled = false")
         return records
 
-    @routes.get("/v1/calls")
+    @routes.get("/v1/calls", responses=says(400))
     async def calls(
         wanted: WantedQuery,
         limit: Annotated[int, Query(ge=1, le=PAGE_MOST)] = 50,
@@ -202,18 +202,18 @@ def router(records: Records | None) -> APIRouter:
             headers={"Content-Disposition": f'attachment; filename="calls.{"csv" if as_csv else "json"}"'},
         )
 
-    @routes.get("/v1/calls/{call_id}")
+    @routes.get("/v1/calls/{call_id}", responses=says(404))
     async def call(call_id: str, *, events: bool = True) -> dict[str, Any]:
         """Everything of one call: turns, transcript, tools, transfers, legs, recordings, messages, and its events."""
         return await _one(kept(), call_id, events=events)
 
-    @routes.get("/v1/calls/{call_id}/report.svg", response_class=Response)
+    @routes.get("/v1/calls/{call_id}/report.svg", response_class=Response, responses=says(404))
     async def report_svg(call_id: str) -> Response:
         """The call as a picture: who spoke when, who waited for what."""
         drawn = report.timeline(await _one(kept(), call_id))
         return Response(picture.svg(drawn), media_type="image/svg+xml")
 
-    @routes.get("/v1/calls/{call_id}/report.txt", response_class=Response)
+    @routes.get("/v1/calls/{call_id}/report.txt", response_class=Response, responses=says(404))
     async def report_text(call_id: str) -> Response:
         """The same in words."""
         drawn = report.timeline(await _one(kept(), call_id))
@@ -230,7 +230,9 @@ def router(records: Records | None) -> APIRouter:
         found = await there(webhooks.deliveries(state, as_kept(webhook), limit))
         return Deliveries.model_validate({"deliveries": found, "by_state": await there(webhooks.by_state())})
 
-    @routes.post("/v1/webhooks/deliveries/{delivery_id}/resend", status_code=202, response_class=Response)
+    @routes.post(
+        "/v1/webhooks/deliveries/{delivery_id}/resend", status_code=202, response_class=Response, responses=says(404)
+    )
     async def resend(delivery_id: str) -> Response:
         """Once more, from the first attempt on; also one that was delivered."""
         if await there(kept().webhooks.resend(as_kept(delivery_id), time.time())):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from sipagent.control.api_calls import Body
-from sipagent.control.problems import answered
+from sipagent.control.problems import answered, says
 from sipagent.control.upgrade import Upgrade
 
 
@@ -32,7 +32,7 @@ def router(upgrade: Upgrade) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["service"])
 
-    @routes.post("/v1/drain", status_code=202, response_model=None)
+    @routes.post("/v1/drain", status_code=202, response_class=Response, responses=says(409))
     async def drain(wanted: Draining) -> Response:
         """No new calls from now on (readyz says 503), or calls again; those that are up go on."""
         return await answered(upgrade.drain(on=wanted.on))
@@ -42,7 +42,7 @@ def router(upgrade: Upgrade) -> APIRouter:
         """How many calls are still up."""
         return Left(calls=await upgrade.until_empty(0))
 
-    @routes.post("/v1/workers/restart", status_code=204, response_model=None)
+    @routes.post("/v1/workers/restart", status_code=204, response_class=Response, responses=says(409))
     async def restart(wanted: Restart) -> Response:
         """Restart the workers one after the other; no call is dropped. Answered when all are back."""
         return await answered(upgrade.restart_workers(wanted.wait_s), 204)

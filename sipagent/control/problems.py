@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from sipagent.errors import NoSuchCall, OrderRefused
+
+_SHAPE = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+
+
+def says(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: these, as problem details."""
+    content = {"application/problem+json": {"schema": _SHAPE}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:

@@ -71,6 +71,11 @@ def test_times_fit() -> None:
     assert float(setting("sipagent.service", "TimeoutStopSec")) > STOP_WITHIN_S
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_crash_leaves_no_memory_on_the_disk(name: str) -> None:
+    assert setting(name, "LimitCORE") == "0"
+
+
 def test_only_the_control_process_gets_sigterm() -> None:
     """It drains first; workers that hear it too would end their calls at once."""
     for name in NAMES:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-
 from sipagent.app import ControlProcess
 from sipagent.config import Settings
 from tools.reference import MADE
@@ -19,10 +17,7 @@ def document() -> dict[str, Any]:
     """The OpenAPI of a node; nothing of it runs."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(agents={"any": {"instructions": "any"}}, run_dir=Path(folder))
-        app = ControlProcess(settings, (), ()).api().app
-    if not isinstance(app, FastAPI):
-        raise TypeError(app)
-    return app.openapi()
+        return ControlProcess(settings, (), ()).api().openapi()
 
 
 def page() -> str:
@@ -30,9 +25,10 @@ def page() -> str:
     openapi = document()
     head = f"""# API
 
-What the control process answers at `[control] host` and `port`. {MADE} It knows no login and listens on loopback only
-([security](../security.md)). A node shows the same at `/docs`, and as OpenAPI at `/openapi.json`. What goes wrong is
-told as `application/problem+json` (RFC 9457): `title`, `detail`.
+What the control process answers at `[control] host` and `port`. {MADE} Where `[control] login = "tokens"`, it asks for
+`Authorization: Bearer sipagent_...` ([security](../security.md)): each path says for whom it is, and who may more
+may it too. A node shows the same at `/docs`, and as OpenAPI at `/openapi.json`. What goes wrong is told as
+`application/problem+json` (RFC 9457): `title`, `detail`.
 """
     shapes: dict[str, None] = {}
     paths = [
@@ -49,6 +45,8 @@ def _operation(name: str, operation: dict[str, Any], shapes: dict[str, None]) ->
     yield f"## `{name}`\n"
     if said := operation.get("description"):
         yield f"{said.strip()}\n"
+    needed = operation.get("security", [{"token": ["everybody, without a token"]}])[0]["token"][0]
+    yield f"For: {needed}.\n"
     yield table(
         ["parameter", "in", "value", "default"],
         [
@@ -79,6 +77,8 @@ def _content(message: dict[str, Any], shapes: dict[str, None]) -> str:
         if names := _refs(content.get("schema", {})):
             shapes |= names
             return _links(names)
+        if media_type == "application/problem+json":
+            continue
         if media_type != "application/json":
             return f"`{media_type}`"
     return ""
