@@ -207,6 +207,8 @@ def _model() -> str:
                              {"{{endpoint}}": grown("realtime_sessions_lost_total{@}", "endpoint", "5m")}, "short", none()),
                 series_panel("Until the talk goes on", "p95 of the gap, by how: resumed, or told of the talk.",
                              {"{{how}}": quantile(0.95, "sipagent_realtime_gap_seconds", "how")}, "s", at_most(1, 2.5)),
+                series_panel("Endpoints", "1: it takes connections, 0: it does not.",
+                             {"{{endpoint}}": "max by (endpoint) (sipagent_realtime_endpoint_up{@})"}, "short"),
                 series_panel("Troubles", "That calls survived, a minute.",
                              {"{{what}}": "60 * " + rate("realtime_troubles_total", "what")}, "cpm"),
                 series_panel("Not acknowledged", "Sessions whose settings were never confirmed, a minute.",

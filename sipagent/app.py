@@ -21,6 +21,7 @@ from sipagent.config import Settings
 from sipagent.control import api, api_calls, api_metrics, api_probes, api_recordings, api_service
 from sipagent.control.audit import Audit
 from sipagent.control.door import Door
+from sipagent.control.endpoints import Endpoints
 from sipagent.control.heartbeat import Heartbeat
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
@@ -113,6 +114,7 @@ class ControlProcess:
         self._rescue = Rescue(self._hub, self.live, lambda: self._settings)
         self.tracing: Tracing | None = None
         """Once it runs."""
+        self.endpoints = Endpoints(lambda: self._settings)
         self.probes = Probes(self.operator, self.live, lambda: self._settings)
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
@@ -124,6 +126,7 @@ class ControlProcess:
                 restarts=lambda: self._supervisor.restarts,
                 recorder=lambda: self._recorder.counts,
                 probes=lambda: self.probes.places,
+                endpoints=lambda: self.endpoints.state,
                 traces=lambda: self.tracing.counts if self.tracing else {},
             ),
         )
@@ -185,7 +188,7 @@ class ControlProcess:
         beating = asyncio.create_task(Heartbeat(self._manager, self.live).run(), name="heartbeat")
         log.info("control_started", api=self._settings.control.url, login=self._settings.control.login)
         try:
-            async with _beside(self.probes.run(), "probes"):
+            async with _beside(self.probes.run(), "probes"), _beside(self.endpoints.run(), "endpoints"):
                 await asyncio.wait({workers, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._manager.stopping(STOP_WITHIN_S)
@@ -222,7 +225,15 @@ class ControlProcess:
             api_metrics.router(self.metrics.registry),
             api_probes.router(self.probes),
         )
-        return api.build(self.live, self.reload, *routers)
+        return api.build(self.live, self.reload, *routers, troubles=self.troubles)
+
+    def troubles(self) -> list[str]:
+        """What an operator should know of, and calls are taken all the same."""
+        away = self.records is not None and self.records.recorder.database_is_away
+        return [
+            *self.endpoints.troubles,
+            *(["the records' database is away: events wait in the spool"] if away else []),
+        ]
 
     async def wind_down(self) -> None:
         """Before the end: no new calls, and `drain_s` for those that are up."""

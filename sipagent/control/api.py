@@ -66,6 +66,8 @@ class Ready(BaseModel):
 
     ready: bool
     reasons: list[str]
+    troubles: list[str] = []
+    """What is wrong and no reason to take no calls: the database is away, a realtime endpoint cannot be reached."""
     workers: list[WorkerView]
 
 
@@ -98,8 +100,8 @@ class Api(FastAPI):
         return document
 
 
-def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
-    """The application over the node's live state, and `more`.
+def build(live: Live, reload: Reload, *more: APIRouter, troubles: Callable[[], list[str]] = list) -> FastAPI:
+    """The application over the node's live state, and `more`. `troubles` are for readyz.
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
@@ -120,7 +122,8 @@ def build(live: Live, reload: Reload, *more: APIRouter) -> FastAPI:
         response.status_code = 503 if reasons else 200
         if request.scope.get(STRANGER):
             return Ready(ready=not reasons, reasons=[], workers=[])
-        return Ready(ready=not reasons, reasons=reasons, workers=[_worker(w) for w in live.workers.values()])
+        workers = [_worker(worker) for worker in live.workers.values()]
+        return Ready(ready=not reasons, reasons=reasons, troubles=troubles(), workers=workers)
 
     @app.get("/v1/calls/live")
     async def calls() -> Calls:

@@ -13,7 +13,7 @@ from sipagent.config import Settings
 from sipagent.observe.catalogue import Catalogue
 from sipagent.observe.metrics import CallMetrics
 from sipagent.observe.scraped import NodeCollector, NodeNow, RecorderCollector, WorkerCollector
-from sipagent.observe.watched import ProbeCollector, Probed, TraceCollector
+from sipagent.observe.watched import EndpointCollector, ProbeCollector, Probed, TraceCollector
 
 
 class LiveNode(NodeNow, Protocol):
@@ -31,6 +31,10 @@ def _no_probes() -> Mapping[tuple[str, str], Probed]:
     return {}
 
 
+def _nowhere() -> Mapping[str, str]:
+    return {}
+
+
 def _no_counts() -> Mapping[str, int]:
     return {}
 
@@ -45,6 +49,8 @@ class Sources:
     """What the recorder counts."""
     probes: Callable[[], Mapping[tuple[str, str], Probed]] = field(default=_no_probes)
     """By name and trunk."""
+    endpoints: Callable[[], Mapping[str, str]] = field(default=_nowhere)
+    """Realtime endpoints by name, and why they cannot be reached."""
     traces: Callable[[], Mapping[str, int]] = field(default=_no_counts)
     """What became of spans."""
 
@@ -63,6 +69,7 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue.registry.register(WorkerCollector(catalogue, node, sources.restarts))
     catalogue.registry.register(RecorderCollector(catalogue, sources.recorder))
     catalogue.registry.register(ProbeCollector(catalogue, sources.probes))
+    catalogue.registry.register(EndpointCollector(catalogue, sources.endpoints))
     catalogue.registry.register(TraceCollector(catalogue, sources.traces))
     ProcessCollector(registry=catalogue.registry)
     return catalogue

@@ -1,4 +1,4 @@
-"""What the node's own watchers found: the last probe through each trunk, and what became of the traces."""
+"""What the node's own watchers found: the last probe through each trunk, endpoints, and what became of the traces."""
 
 from __future__ import annotations
 
@@ -65,6 +65,28 @@ class ProbeCollector(Collector):
                     figures[key].add_metric(labels, value / scale)
         yield runs
         yield from (up, began, *figures.values())
+
+
+class EndpointCollector(Collector):
+    """Realtime endpoints, by their names in the configuration."""
+
+    def __init__(self, catalogue: Catalogue, state: Callable[[], Mapping[str, str]]) -> None:
+        """`state` gives why each cannot be reached, empty where it can."""
+        self._state = state
+        self._up = catalogue.family(
+            "realtime_endpoint_up", "gauge", "1: it takes connections. 0: no name, no TCP, no TLS.", "endpoint"
+        )
+
+    def describe(self) -> list[Samples]:
+        """See ProbeCollector."""
+        return []
+
+    def collect(self) -> Iterator[Samples]:
+        """As of the last look."""
+        up = self._up.gauge()
+        for name, why in self._state().items():
+            up.add_metric((name,), not why)
+        yield up
 
 
 class TraceCollector(Collector):

@@ -40,6 +40,7 @@ class Node:
                 restarts=lambda: {1: 2},
                 recorder=lambda: {"blocks_late": 3},
                 probes=lambda: self.probes,
+                endpoints=lambda: {"main": "", "other": "the name cannot be resolved"},
                 traces=lambda: {"sent": 7},
             ),
         )
@@ -176,6 +177,8 @@ def test_probes_tell_what_the_last_one_met(node: Node) -> None:
     assert node.value("probe_up", trunk="office") == 0
     assert node.value("probe_first_words_seconds") is None
     assert node.value("trace_spans_total", result="sent") == 7
+    assert node.value("realtime_endpoint_up", endpoint="main") == 1
+    assert node.value("realtime_endpoint_up", endpoint="other") == 0
 
 
 def test_live_calls_are_bounded_and_the_slowest_are_shown(node: Node) -> None:
