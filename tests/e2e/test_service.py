@@ -59,8 +59,9 @@ async def test_what_is_away_at_the_start_is_told_and_waited_for(asterisk: Asteri
         return code == status and body["reasons"] == list(reasons) and len(body["troubles"]) == 2
 
     env = on(asterisk, tmp_path / "run", **away, ASTERISK__HTTP_PORT=free_port())
+    no_asterisk = "worker 1 has no Asterisk"
     async with sipagent(env, "run", "--config", str(file)):
-        await until(lambda: says(503, "worker 1 has no Asterisk"), lambda: f"what is away to be told, and not {told}", START_S)
+        await until(lambda: says(503, no_asterisk), lambda: f"what is away to be told, and not {told}", START_S)
         endpoint, database = told["troubles"]
         assert endpoint.startswith("realtime endpoint main: 127.0.0.1:")
         assert database == "the records' database is away: events wait in the spool"
