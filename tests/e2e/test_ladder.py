@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -77,6 +78,40 @@ async def test_what_the_caller_says_meanwhile_is_heard_by_the_next_session(rig: 
         await until(lambda: said in session.record.caller_audio, "every frame of it")
     await node.ended()
     await node.nothing_left()
+
+
+async def test_who_is_in_the_middle_of_a_word_need_not_say_it_again(rig: MakeRig) -> None:
+    """The next session hears them from their first sound, and answers as if nothing had been."""
+    node = await rig(faulty())
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        said = b"".join(bytes(range(1, 160)) + bytes([n]) for n in range(100))
+        saying = asyncio.create_task(phone.say(said))
+        await until(lambda: len(node.standin.live[0].record.caller_audio.partition(said[:800])[2]) > 8000, "a second")
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await saying
+        await phone.hear_agent_start(3)  # not when the ladder of silence finds out
+        assert said in node.standin.sessions[-1].record.caller_audio
+        assert recovered(node) == [("resumed", "main")]
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_who_has_asked_a_session_that_was_dead_is_answered_by_the_next(rig: MakeRig) -> None:
+    """Half-open: nobody told us that they were heard, yet they were, by us."""
+    node = await rig(faulty(), agent={"greeting": "Hello.", "no_input_s": 20})
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        node.standin.misbehave(parse_faults(["freeze@0"]))
+        await phone.say(bytes(range(1, 161)) * 50)
+        await phone.hear_agent_start(10)
+        assert recovered(node) == [("primed", "main")]
+    await node.ended()
+    await node.nothing_left(standin_sees=False)
 
 
 async def test_who_waits_for_a_session_hears_that_it_takes_a_moment(rig: MakeRig) -> None:
