@@ -101,7 +101,7 @@ class Line:
         known = self._conversation_id
         # The one that knows the conversation comes first.
         ordered = sorted(endpoints, key=lambda endpoint: endpoint.name != before)
-        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known)
+        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known, in_talk=True)
         if known and self._endpoint == before and self._conversation_id == known:
             return RESUMED
         if history:
@@ -115,11 +115,14 @@ class Line:
             await asyncio.wait(self._closing)
         self._kept.clear()
 
-    async def _first_of(self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "") -> None:
-        """The first that gives a session has it."""
+    async def _first_of(
+        self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False
+    ) -> None:
+        """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away."""
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
-        for name in health.worth_trying(by_name, self._loop.time()):
+        worth = health.worth_trying(by_name, self._loop.time())
+        for name in [*worth, *(name for name in by_name if in_talk and name not in worth)]:
             try:
                 await self._try(by_name[name], timeout_s, resume if name == self._endpoint else "")
             except RealtimeError as failure:

@@ -168,6 +168,22 @@ async def test_an_endpoint_that_refuses_is_followed_by_the_next(rig: MakeRig) ->
         await node.nothing_left()
 
 
+async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoint_away(rig: MakeRig) -> None:
+    """It may be back, and when many calls lose their sessions together only one of them makes the trial."""
+    node = await rig(faulty())
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        health = node.worker.house.policy.health
+        for _ in range(3):
+            health.bad("main", asyncio.get_running_loop().time())
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await until(lambda: recovered(node) == [("resumed", "main")], "another session")
+        assert health.away(asyncio.get_running_loop().time()) == []
+    await node.ended()
+    await node.nothing_left()
+
+
 async def test_an_endless_fall_ends_with_somebody_else(company: Any, root: Root) -> None:
     """The line breaks again and again: the caller is given to the agent's fallback, and told."""
     node = await company(
