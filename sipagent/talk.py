@@ -146,6 +146,10 @@ class Talk:
             if agent.greeting and not self._spoke.is_set():
                 self.say(agent.greeting)
         ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
+        if self.talking:
+            # After the loss of a session: the rest of what was said is still heard, and what comes joins it without
+            # a pause, so nobody would tell this ladder that the agent speaks.
+            ladder.agent_speaks()
         while True:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):

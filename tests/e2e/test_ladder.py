@@ -184,6 +184,21 @@ async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoi
     await node.nothing_left()
 
 
+async def test_an_agent_that_speaks_on_through_a_loss_is_not_taken_for_silent(rig: MakeRig) -> None:
+    """What was still to be heard ends where the next answer begins: there is no moment at which it starts to speak."""
+    node = await rig(faulty(answer_ms=5000), agent={"greeting": "Hello.", "no_input_s": 2})
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await until(lambda: recovered(node) == [("resumed", "main")], "another session")
+        await until(lambda: len(phone.media.voiced_in) > 50 * 4.5, "the rest of it")
+        assert node.of(model.NoInputStep) == []
+    await node.ended()
+    assert len(node.of(model.SessionLost)) == 1
+    await node.nothing_left()
+
+
 async def test_an_endless_fall_ends_with_somebody_else(company: Any, root: Root) -> None:
     """The line breaks again and again: the caller is given to the agent's fallback, and told."""
     node = await company(
