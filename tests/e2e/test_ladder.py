@@ -190,7 +190,7 @@ async def test_an_agent_that_speaks_on_through_a_loss_is_not_taken_for_silent(ri
     async with node.phone() as phone:
         await phone.dial("100")
         await phone.hear_agent_start()
-        node.standin.misbehave(parse_faults(["drop@0"]))
+        node.standin.misbehave(parse_faults(["drop@1"]))
         await until(lambda: recovered(node) == [("resumed", "main")], "another session")
         await until(lambda: len(phone.media.voiced_in) > 50 * 4.5, "the rest of it")
         assert node.of(model.NoInputStep) == []
