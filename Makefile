@@ -2,6 +2,9 @@
 # make test   everything, with the real Asterisk and real SIP clients
 # make lint   ruff, mypy --strict, import-linter
 # make bench  what a packet costs, and the worker under load (needs cc and OpenSSL's headers)
+# make chaos  twenty live calls, and every fault struck under them: who hears what, is anything lost  (ARGS="--seed 7")
+# make fuzz   what comes from outside, bent and broken                                          (ARGS="--seconds 600")
+# make soak   calls that come and leave for half an hour: is memory flat     (ARGS="--minutes 30 --rate 1"; needs cc, too)
 # make generate   the docs' reference and Grafana's dashboards from the code; SIPAGENT_RUNBOOKS=https://... for their links
 # make docs   docs/ as a site, in site/; a warning is an error
 # make sbom   build/sbom.json: what a node is made of, as CycloneDX, from requirements.lock
@@ -15,7 +18,8 @@ BIN = .venv/bin
 PEERS = .venv-peers/bin
 ARGS ?=
 
-.PHONY: run test test-peers lint bench generate docs sbom audit lock compose-test clean venv-run venv-dev venv-peers
+.PHONY: run test test-peers lint bench chaos fuzz soak generate docs sbom audit lock compose-test clean
+.PHONY: venv-run venv-dev venv-peers
 
 run: venv-run
 	@exec $(BIN)/sipagent demo $(ARGS)
@@ -37,6 +41,9 @@ lint: venv-dev
 
 bench: venv-dev
 	$(BIN)/python -m bench $(ARGS)
+
+chaos fuzz soak: venv-dev
+	$(BIN)/python -m bench $@ $(ARGS)
 
 generate: venv-dev
 	@$(BIN)/python tools/generate.py

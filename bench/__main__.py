@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 
-from bench import alone, arrivals, build, crowd, door, flood, node, parts, processes, report, results, scrape, sitting
+from bench import (
+    alone,
+    arrivals,
+    build,
+    crowd,
+    door,
+    flood,
+    node,
+    parts,
+    processes,
+    report,
+    results,
+    scrape,
+    sitting,
+    soak,
+)
+from bench.chaos import report as chaos_report
+from bench.chaos.faults import BY_NAME
+from bench.chaos.sitting import sit
+from bench.fuzz.run import again, fuzz, table
+from bench.fuzz.targets import TARGETS
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
@@ -137,6 +159,71 @@ def run_churn(
 def run_door() -> None:
     """What a token, and the audit log, cost a request of the API."""
     _run(door.measure_door(print))
+
+
+@app.command("chaos", epilog="Example: python -m bench chaos --seed 7 --faults drop,worker-kill --rounds 5")
+def run_chaos(
+    seed: Annotated[int, typer.Option(help="Decides the order, the moments and who is struck.")] = 1,
+    calls: Annotated[int, typer.Option(min=2, max=60, help="Live calls under the faults.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each fault strikes.")] = 2,
+    faults: Annotated[str, typer.Option(help=f"Names with commas between: {', '.join(BY_NAME)}. Empty: all.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Where the tables go, as Markdown.")] = None,
+) -> None:
+    """Whole node under faults: how long callers hear nothing, what is lost. Exit code 1 when a call or a record is."""
+    names = [name.strip() for name in faults.split(",") if name.strip()] or list(BY_NAME)
+    for name in names:
+        if name not in BY_NAME:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(BY_NAME)}", param_hint="--faults")
+    told = f"--seed {seed} --calls {calls} --rounds {rounds}" + (f" --faults {faults}" if faults else "")
+    found = _run(sit([BY_NAME[name] for name in names], calls, rounds, seed, told, print))
+    text = chaos_report.markdown(found)
+    print(f"\n{text}")
+    if out is not None:
+        out.write_text(text)
+    raise typer.Exit(1 if chaos_report.lost(found) else 0)
+
+
+@app.command("soak", epilog="Example: python -m bench soak --minutes 30 --rate 1")
+def run_soak(
+    minutes: Annotated[float, typer.Option(min=1, max=600, help="How long calls come.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=0.5, max=40, help="Calls a second.")] = 1.0,
+    hold_s: Annotated[float, typer.Option(min=0.5, max=60, help="Each call, from its answer.")] = 4.0,
+    out: Annotated[Path | None, typer.Option(help="Where the table goes, as Markdown.")] = None,
+) -> None:
+    """Whole node, calls come and leave for long: is memory flat? Exit code 1 when it grows, or something stays."""
+    told = f"--minutes {minutes:g} --rate {rate:g}" + (f" --hold-s {hold_s:g}" if hold_s != 4 else "")
+    found = _run(arrivals.churn(rate, minutes, hold_s, print))
+    text = soak.markdown(found, told)
+    print(f"\n{text}")
+    if out is not None:
+        out.write_text(text)
+    raise typer.Exit(1 if soak.growing(found) or found.faults else 0)
+
+
+@app.command("fuzz", epilog="Example: python -m bench fuzz --seconds 60 --target rtp-session")
+def run_fuzz(
+    seconds: Annotated[float, typer.Option(min=0.1, help="For all targets together.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Decides every input.")] = 1,
+    target: Annotated[list[str] | None, typer.Option(help="May be repeated; none: all.")] = None,
+    at: Annotated[int | None, typer.Option(min=0, help="Only this input, shown, and what it raises.")] = None,
+) -> None:
+    """What comes from outside, bent and broken: RTP, ARI, the model, the configuration. Exit code 1 for a finding."""
+    known = {one.name: one for one in TARGETS}
+    for name in target or ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--target")
+    # What is broken on purpose need not be told of.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    chosen = [known[name] for name in target or known]
+    if at is not None:
+        again(chosen[0], seed, at, print)
+        return
+    found = [fuzz(one, seed, seconds / len(chosen)) for one in chosen]
+    print(table(found))
+    for one in found:
+        for what, repeat in one.findings.items():
+            print(f"\n{what}\n    {repeat}")
+    raise typer.Exit(1 if any(one.findings for one in found) else 0)
 
 
 @app.command("scrape")

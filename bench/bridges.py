@@ -23,11 +23,12 @@ from bench.ports import free_block
 from bench.processes import process
 from bench.results import Case
 from bench.switch import Switch
-from sipagent.config import CallSettings
+from sipagent.config import load
 from sipagent.control.supervisor import worker_command
 from sipagent.errors import ToolError
 from sipagent.flow import prompts
 from sipagent.flow.phrases import Phrase
+from sipagent.worker import needed_prompts
 
 MOST_COMPLAINTS = 8
 """Of different kinds; a traceback has many lines, and every call may have one."""
@@ -147,10 +148,6 @@ class _Hum:
 
 
 async def _worker_config(folder: Path, calls: int, first_port: int, url: str, ari_port: int) -> Path:
-    spoken = folder / "prompts"
-    call = CallSettings()
-    await prompts.render(spoken, (Phrase(call.apology), Phrase(call.one_moment)), _Hum())
-    prompts.use_voice(spoken, _Hum.name)
     file = folder / "sipagent.toml"
     # Even ports only, so two a call; none is needed twice.
     file.write_text(
@@ -174,4 +171,9 @@ no_input_s = 120
 format = "json"
 """
     )
+    settings = load(file)
+    spoken = folder / "prompts"
+    # What the worker will want is the worker's to say: a list of our own has missed a new prompt before.
+    await prompts.render(spoken, needed_prompts(settings), _Hum(), recordings=settings.folder)
+    prompts.use_voice(spoken, _Hum.name)
     return file

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 
 from bench import bridges, build
-from bench.generator import PATIENCE_S, generator
+from bench.generator import PATIENCE_S, NotUp, generator
 from bench.processes import Cores, Usage, make_fifo, only_one, rss_kb
 from bench.results import Case, Run, find_faults
 
@@ -49,7 +49,10 @@ async def measure(case: Case, beside: Beside = _nothing) -> Run:
         for call in range(case.calls):
             await asyncio.sleep(began + call / case.rate - loop.time())
             await bridge.ring(call)
-        await load.hear("up", RAMP_PATIENCE_S)
+        try:
+            await load.hear("up", RAMP_PATIENCE_S)
+        except NotUp as error:
+            raise NotUp(f"{error}; {bridge.complaints() or 'the bridge does not complain'}") from None
         async with beside(list(load.bridge_ports.values()), cores.load, case.settle_s + case.seconds):
             await load.hear("start", case.settle_s + PATIENCE_S)
             before, rss_up_kb = Usage.of(pid, cores.bridge), rss_kb(pid)

@@ -16,12 +16,13 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
+from sipagent.ari.client import media_id
 from sipagent.errors import ToolError
 
 APP = "sipagent-1"
 """What the first worker registers."""
 CALL = "bench-{}"
-_MEDIA = re.compile(r"bench-(\d+)-media")
+_MEDIA = re.compile(media_id(CALL.format(r"(\d+)"), APP))
 
 Started = Callable[[int, int], None]
 """`started(call, port)`: the worker hears this call's RTP at this port."""
@@ -59,7 +60,7 @@ class Switch:
         self.live.add(call)
         self._empty.clear()
         channel = _channel(CALL.format(call), f"PJSIP/bench-{call:08x}", caller=str(1000 + call))
-        args = ["inbound", "100", "bench", "ulaw", f"{call}@bench"]
+        args = ["in", "100", "bench", "ulaw", f"{call}@bench", "100"]  # as extensions.conf has them
         await self._tell("StasisStart", channel=channel, args=args)
 
     async def hang_up_all(self, timeout_s: float) -> None:
@@ -121,11 +122,13 @@ class Switch:
             case "GET", ["channels", channel_id, "variable"] if call := _MEDIA.fullmatch(channel_id):
                 port = str(self._caller_ports[int(call[1])])
                 return 200, {"value": port if query["variable"].endswith("_PORT") else "127.0.0.1"}
+            case "GET", ["channels", _, "variable"]:
+                return 200, {"value": ""}
             case "GET", ["channels", channel_id, "rtp_statistics"]:
                 return 200, {"channel_uniqueid": channel_id, "rxcount": 500, "txcount": 500, "rtt": 0.001}
             case "POST", ["bridges", bridge_id]:
                 return 200, {"id": bridge_id, "name": query.get("name", ""), "bridge_type": "mixing", "channels": []}
-            case ("POST", ["channels", _, "ring" | "answer"]) | ("POST", ["bridges", _, "addChannel"]):
+            case ("POST", ["channels", _, "ring" | "answer" | "variable"]) | ("POST", ["bridges", _, "addChannel"]):
                 return 204, None
             case "DELETE", ["channels" | "bridges", name]:
                 if name.endswith("-bridge"):  # the last thing of a call to go

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -72,6 +73,8 @@ class Level:
     udp_sockets: dict[str, int]
     threads: dict[str, int]
     channels: int
+    tasks: int = 0
+    """Of the worker's event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,15 @@ class Node:
             udp_sockets={name: processes.udp_sockets(pid) for name, pid in self.pids.items()},
             threads={name: processes.threads(pid) for name, pid in self.pids.items()},
             channels=await self.channels(),
+            tasks=await self.tasks(),
         )
+
+    async def tasks(self) -> int:
+        """Of the worker's event loop, as it last told, a second ago at most."""
+        url = f"http://{HOST}:{self.settings.control.port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            found = re.search(r'^sipagent_worker_tasks\{worker="1"\} (\S+)', await answer.text(), re.MULTILINE)
+        return round(float(found[1])) if found else 0
 
     async def channels(self) -> int:
         """That Asterisk has."""

@@ -139,7 +139,7 @@ class Call:
     async def run(self) -> CallOutcome:
         """Serve the caller; returns how it ended, when nothing of the call is left."""
         if self._carried is not None:
-            self._emit(model.CallAdopted, worker=self._house.worker, step=self._carried.step)
+            self._tell_adoption(self._carried)
         else:
             self._tell_start()
         outcome = CallOutcome(Reason.INTERNAL_ERROR)
@@ -380,6 +380,20 @@ class Call:
         self._group.create_task(self._watch_channel(caller))
         self._group.create_task(self._watch_quality(caller))
         return caller
+
+    def _tell_adoption(self, carried: Carried) -> None:
+        self._emit(
+            model.CallAdopted,
+            worker=self._house.worker,
+            step=carried.step,
+            caller=carried.caller,
+            called=carried.called,
+            endpoint=carried.endpoint,
+            codec=carried.law,
+            direction=carried.direction,
+            answered=carried.answered,
+            started_at=carried.started_at,
+        )
 
     # --- what happens meanwhile
 

@@ -1,8 +1,9 @@
 """The line to the voice model: a session at the first endpoint that gives one, and another when it is lost.
 
 What the caller says while there is no session is kept (`KEPT_MS`) and sent when there is one, so a caller need not say
-it twice. A lost session is taken up again by its conversation id; where the server does not know it any more, or
-another endpoint takes over, the new session is told what has been said so far.
+it twice; so are the words during which a session is lost, from their first sound. A lost session is taken up again by
+its conversation id; where the server does not know it any more, or another endpoint takes over, the new session is told
+what has been said so far.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from sipagent.xai import session as xai
 log = structlog.get_logger()
 
 KEPT_MS = 10_000
-"""Of the caller's voice, while there is nobody to hear it; older is dropped and counted."""
+"""Of the caller's voice, while there is nobody to hear it, or nobody has heard it out; older is dropped and counted."""
+HEARD_MS = 300
+"""Kept of what the model hears: its word that somebody speaks comes so much later than their first sound. Less than its
+own wait for the end of a turn, or the last sound of one would be taken for another."""
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more."""
 RETRY_TIMEOUT_S = 2.0
@@ -66,7 +70,8 @@ class Line:
         self._slot = policy.sessions.slot(call_id, self._quotas, going_on=known is not None)
         self._opened_s: float | None = None
         self._kept: deque[bytes] = deque(maxlen=KEPT_MS // PTIME_MS)
-        self._sink: Callable[[bytes], object] = self._keep
+        self._hears = False
+        """There is a session that hears the caller; `_kept` has been sent to it already."""
         self._closing: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
         """Of all its sessions."""
@@ -77,8 +82,16 @@ class Line:
         return self._endpoint
 
     def take(self, payload: bytes) -> None:
-        """One frame of the caller: to the model, or kept for it."""
-        self._sink(payload)
+        """One frame of the caller: to the model, and kept for the next one as long as it may be needed."""
+        kept, client = self._kept, self._client
+        if not self._hears:
+            self.counters["kept_dropped"] += len(kept) == kept.maxlen
+        elif not self._talk.caller_speaks:
+            while len(kept) >= HEARD_MS // PTIME_MS:
+                kept.popleft()
+        kept.append(payload)
+        if client is not None:
+            client.append_audio(payload)
 
     async def open(self) -> None:
         """A session; returns when the model can hear and speak.
@@ -105,7 +118,7 @@ class Line:
         known = self._conversation_id
         # The one that knows the conversation comes first.
         ordered = sorted(endpoints, key=lambda endpoint: endpoint.name != before)
-        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known)
+        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known, in_talk=True)
         if known and self._endpoint == before and self._conversation_id == known:
             return RESUMED
         if history:
@@ -118,20 +131,17 @@ class Line:
         if self._closing:
             await asyncio.wait(self._closing)
         self._slot.release()  # not before the provider knows that it is over
-        self._sink = _nowhere
         self._kept.clear()
 
-    def _keep(self, payload: bytes) -> None:
-        if len(self._kept) == self._kept.maxlen:
-            self.counters["kept_dropped"] += 1
-        self._kept.append(payload)
-
-    async def _first_of(self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "") -> None:
-        """The first that gives a session has it."""
+    async def _first_of(
+        self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False
+    ) -> None:
+        """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away."""
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
         full = False
-        for name in health.worth_trying(by_name, self._loop.time()):
+        worth = health.worth_trying(by_name, self._loop.time())
+        for name in [*worth, *(name for name in by_name if in_talk and name not in worth)]:
             if not await self._slot.take(name):
                 full = True
                 continue
@@ -170,9 +180,8 @@ class Line:
             conversation_id=resume,
         )
         talk.client = client
-        while self._kept:
-            client.append_audio(self._kept.popleft())
-        self._sink = client.append_audio
+        for payload in self._kept:
+            client.append_audio(payload)
         either: set[asyncio.Future[Any]] = {talk.ready, talk.fatal, client.lost}
         done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if talk.ready not in done:
@@ -184,6 +193,7 @@ class Line:
         ready = talk.ready.result()
         self._endpoint, self._conversation_id, self._model = endpoint.name, ready.conversation_id, ready.model
         self._opened_s = self._loop.time()
+        self._hears = True
         self._emit(
             model.SessionOpened,
             model=ready.model,
@@ -197,7 +207,7 @@ class Line:
     def _let_go(self) -> None:
         """The session that is there is no more: nothing of it is heard, and its closing is waited for by nobody."""
         client, self._client = self._client, None
-        self._sink = self._keep
+        self._hears = False
         if client is None:
             return
         client.forget()
@@ -214,7 +224,3 @@ class Line:
             seconds, self._opened_s = round(self._loop.time() - self._opened_s, 3), None
             audio_s, self._talk.agent_audio_s = round(self._talk.agent_audio_s, 3), 0.0
             self._emit(model.SessionClosed, model=self._model, seconds=seconds, agent_audio_s=audio_s)
-
-
-def _nowhere(_payload: bytes) -> None:
-    """The talk is over."""

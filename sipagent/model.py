@@ -75,11 +75,22 @@ class CallStarted(_Event, frozen=True, tag="call_started"):
 
 
 class CallAdopted(_Event, frozen=True, tag="call_adopted"):
-    """Another worker, or the same one started anew, has taken the call over: its worker had died."""
+    """Another worker, or the same one started anew, has taken the call over: its worker had died.
+
+    It tells what the call is, too, for a control process that was started after the call was.
+    """
 
     worker: int
     step: str
     """Where it goes on."""
+    caller: str = ""
+    called: str = ""
+    endpoint: str = ""
+    codec: str = ""
+    direction: Direction = Direction.IN
+    answered: bool = True
+    started_at: float = 0.0
+    """Unix time."""
 
 
 PROBE = "probe:"

@@ -53,19 +53,25 @@ class Orphans:
         return self._worker.ari
 
     async def adopt(self, dead: int) -> str:
-        """Take over the calls of a worker that has died; how many, in words."""
-        app, adopted = f"{self._worker.house.settings.asterisk.app}-{dead}", 0
-        for channel in await self._ari.channels():
-            if channel.dialplan.app_name != "Stasis" or channel.name.startswith("UnicastRTP/"):
-                continue  # a media channel goes with its call
+        """Take over the calls of a worker that has died, all at once; how many, in words."""
+        app = f"{self._worker.house.settings.asterisk.app}-{dead}"
+
+        async def take(channel: ari_events.Channel) -> bool:
             with contextlib.suppress(AriError):  # it may have gone meanwhile
                 known = carried.read(await ChannelHandle(self._ari, channel.id).variable(carried.VARIABLE))
                 if known is not None and known.app == app:
                     await self._ari.request(
                         "POST", f"channels/{channel.id}/move", {"app": self._ari.app, "appArgs": "adopted"}
                     )
-                    adopted += 1
-        return f"{adopted} calls"
+                    return True
+            return False
+
+        channels = [
+            channel
+            for channel in await self._ari.channels()
+            if channel.dialplan.app_name == "Stasis" and not channel.name.startswith("UnicastRTP/")
+        ]  # a media channel goes with its call
+        return f"{sum(await asyncio.gather(*map(take, channels)))} calls"
 
     def take(self, channel: ari_events.Channel, args: Sequence[str] = ()) -> None:
         """A channel that no call of ours knows. If it was ours once, its worker died, and its call goes on here."""

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 MODEL_WORD_S = 2.0
 """After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
+SPEAKS_S = 0.3
+"""Whose last sound is no older has not finished."""
 MAX_ITEMS = 8
 """Of the agent whose words are remembered until they have been heard; more are never queued."""
 SPOKEN_TIMEOUT_S = 15.0
@@ -66,6 +68,10 @@ class Talk:
         self.renew()
         self.owes = False
         """The model's turn: an answer of it is expected, or not heard to its end yet."""
+        self.caller_speaks = False
+        """As the model hears it."""
+        self._unanswered = False
+        """The session was lost after words of theirs that it may never have heard."""
         self._known_calls: set[str] = set()
         """Function calls of this session; the results of others it would not understand."""
         self.on_function: Callable[[xai_events.FunctionCall], bool] | None = None
@@ -99,6 +105,10 @@ class Talk:
 
     def lost(self) -> None:
         """The session is gone: what the model was about to do will not happen."""
+        voiced_at = self._media.barge_in.voiced_at  # since the agent last spoke
+        # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
+        speaks = self.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
+        self._unanswered, self.caller_speaks = voiced_at is not None and not speaks, False
         self._media.play_end()
         if self.desk is not None:
             self.desk.response_done("", "cancelled")
@@ -107,7 +117,7 @@ class Talk:
         """There is another one: it goes on where the other stopped."""
         if primed:
             self._known_calls.clear()
-        if self.owes:
+        if self.owes or self._unanswered:
             self.ask_for_answer()
 
     def leave(self) -> None:
@@ -136,6 +146,10 @@ class Talk:
             if agent.greeting and not self._spoke.is_set():
                 self.say(agent.greeting)
         ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
+        if self.talking:
+            # After the loss of a session: the rest of what was said is still heard, and what comes joins it without
+            # a pause, so nobody would tell this ladder that the agent speaks.
+            ladder.agent_speaks()
         while True:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -293,7 +307,7 @@ class Talk:
                     self.desk.response_created(event.response_id)
 
     def _caller_ends(self) -> None:
-        self.owes = True
+        self.owes, self.caller_speaks = True, False
         self._turn.speech_stopped(time.monotonic())
         if self.on_caller:
             self.on_caller(False)
@@ -303,7 +317,7 @@ class Talk:
 
     def _caller_begins(self) -> None:
         self._spoke.set()
-        self.owes = False
+        self.owes, self.caller_speaks = False, True
         self._settle_cut()
         self._barge_in("model")
         if self.on_caller:

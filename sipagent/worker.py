@@ -158,6 +158,7 @@ class Worker:
             },
             cpu_s=round(time.process_time(), 3),
             rss_bytes=tuning.resident_bytes(),
+            tasks=len(asyncio.all_tasks()),
         )
 
     def obey(self, order: orders.Order | orders.SessionTold) -> None:
@@ -384,6 +385,16 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    parent = os.getppid()
+
+    def replaced() -> None:
+        # The control process that started us is dead, and its successor has started a worker of our number: that one
+        # has our calls now, and two of us would talk to each caller. While our parent lives it is an operator's
+        # mistake, and who leaves would only be started again.
+        if os.getppid() != parent:
+            worker.abandoned.set()
+
+    worker.ari.on_replaced = replaced
     tuning.settle(settings.worker, number)
     tuning.freeze()
 

@@ -95,6 +95,8 @@ class AriClient:
         self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
         self._on_call = on_call
         self._on_orphan = on_orphan
+        self.on_replaced: Callable[[], None] = lambda: None
+        """Another process has registered our application, and has its events from now on."""
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._listeners: dict[str, ChannelEvents] = {}
         self._pending: dict[str, asyncio.Future[events.RestResponse]] = {}
@@ -224,6 +226,7 @@ class AriClient:
                     app=self.app,
                     mend="another process registered this application name: is a second sipagent running?",
                 )
+                self.on_replaced()
             case events.Unread():
                 self.counts[f"unread:{event.type or 'garbage'}"] += 1
             case _:

@@ -150,10 +150,29 @@ class Live:
             )
         elif call := self.calls.get(event.call_id):
             self._advance(call, event)
+        elif isinstance(event, model.CallAdopted):
+            self._meet(event)
         elif not isinstance(event, model.RecordingEnded):  # a file may be whole long after its call
             self.counts["events_of_unknown_calls"] += 1
         for subscriber in self._subscribers:
             subscriber(event)
+
+    def _meet(self, event: model.CallAdopted) -> None:
+        """A call that began before this process did: from now on it is known, and may be rescued like any other."""
+        call = self.calls[event.call_id] = LiveCall(
+            call_id=event.call_id,
+            worker=event.worker,
+            started_at=event.started_at or event.at,
+            caller=event.caller,
+            called=event.called,
+            endpoint=event.endpoint,
+            codec=event.codec,
+            direction=event.direction,
+            step=event.step,
+            agent=event.step.removeprefix("agent:") if event.step.startswith("agent:") else "",
+            state="answered" if event.answered else "ringing",
+        )
+        self._advance(call, event)
 
     def _advance(self, call: LiveCall, event: model.CallEvent) -> None:
         match event:

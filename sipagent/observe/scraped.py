@@ -180,6 +180,7 @@ class WorkerCollector(Collector):
         self._dropped = family("worker_events_dropped_total", "counter", "Events that found no room.", "worker")
         self._cpu = family("worker_cpu_seconds_total", "counter", "Processor time of the worker.", "worker")
         self._memory = family("worker_resident_memory_bytes", "gauge", "Resident memory of the worker.", "worker")
+        self._tasks = family("worker_tasks", "gauge", "Tasks of its event loop: a few for each call.", "worker")
         self._pacing = family(
             "pacing_lateness_seconds", "histogram", "How late each tick of the 20 ms clock came.", "worker"
         )
@@ -204,6 +205,7 @@ class WorkerCollector(Collector):
         yield from (up, restarted)
         asterisk, accepting, calls = self._asterisk.gauge(), self._accepting.gauge(), self._calls.gauge()
         cpu, memory, dropped = self._cpu.counter(), self._memory.gauge(), self._dropped.counter()
+        tasks = self._tasks.gauge()
         pacing, ari = self._pacing.histogram(), self._ari.histogram()
         counters = {key: family.counter() for key, family in self._counters.items()}
         for number_, state in there.items():
@@ -213,13 +215,14 @@ class WorkerCollector(Collector):
             calls.add_metric(labels, state.calls)
             cpu.add_metric(labels, state.cpu_s)
             memory.add_metric(labels, state.rss_bytes)
+            tasks.add_metric(labels, state.tasks)
             dropped.add_metric(labels, state.events_dropped)
             for key, counter in counters.items():
                 counter.add_metric(labels, state.counts.get(key, 0) * _COUNTED[key][1])
             for family, seen in ((pacing, state.pacing), (ari, state.ari)):
                 if seen is not None:
                     family.add_metric(labels, _buckets(seen), seen.sum_s)
-        yield from (asterisk, accepting, calls, cpu, memory, dropped, pacing, ari, *counters.values())
+        yield from (asterisk, accepting, calls, cpu, memory, tasks, dropped, pacing, ari, *counters.values())
 
 
 class RecorderCollector(Collector):

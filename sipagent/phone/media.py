@@ -69,6 +69,8 @@ class PhoneMedia:
         """Arrival times of the agent's voiced frames."""
         self.invalid = self.foreign = 0
         """Datagrams that were no RTP, or came from another address than the answer named."""
+        self.mute = False
+        """Nothing leaves: as behind a NAT that has forgotten us."""
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[_Frame, _Utterance | None, bool]] = deque()
         self._socket = _bound_socket(host)
@@ -180,7 +182,8 @@ class PhoneMedia:
         packet = build(payload_type, self._sequence, timestamp, self._ssrc, frame.payload, frame.marker)
         now = time.monotonic()
         try:
-            self._socket.sendto(packet, remote)
+            if not self.mute:
+                self._socket.sendto(packet, remote)
         except OSError:
             self.invalid += 1  # the far end's port is closed (ICMP): the call's end is SIP's to tell
         if frame.payload_type is None:

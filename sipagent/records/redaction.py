@@ -29,6 +29,7 @@ _LONG_NUMBER = re.compile(r"\+?\d{5,}")
 _Fields = Mapping[type[msgspec.Struct], tuple[str, ...]]
 _NUMBER_FIELDS: _Fields = {
     model.CallStarted: ("caller", "called"),
+    model.CallAdopted: ("caller", "called"),
     model.LegDialled: ("to",),
     model.DialRefused: ("to",),
     model.MessageTaken: ("number",),

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 
 from sipagent.errors import ToolError
 from sipagent.standin.ears import Ears
+from sipagent.standin.faults import Faults
 from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Send, Speak
 from sipagent.standin.session import Session
 from sipagent.standin.voice import Voice
@@ -66,6 +67,11 @@ class Connection:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    def misbehave(self, faults: Faults) -> None:
+        """Faults on order, in the middle of it."""
+        self.session.misbehave(faults, self._loop.time())
+        self._moved()
 
     async def aclose(self) -> None:
         """Close with 1001 (going away); within a second, whatever the client does."""

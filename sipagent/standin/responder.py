@@ -45,7 +45,8 @@ class Responder:
         self.active: Answer | None = None
         self.playout_end = now  # our estimate of when the caller has heard all
         self.idle_at: float | None = None  # when `idle_timeout_ms` is over
-        self._config, self._script, self._faults = config, script, faults
+        self.faults = faults  # the session changes them when it is told to
+        self._config, self._script = config, script
         self._conversation, self._epoch, self._new_id = conversation, epoch, new_id
         self._emit, self._send, self._ask, self._end = emit, send, ask, end
         self._planned = 0  # the deterministic mode's seed
@@ -73,7 +74,7 @@ class Responder:
         self.active = answer = Answer(
             self._emit,
             self._new_id,
-            audio_format=PCM_24K if self._faults.wrong_format else self.settings.output,
+            audio_format=PCM_24K if self.faults.wrong_format else self.settings.output,
             burst=self._config.burst,
             due=now + delay_ms / 1000,
             asked_at=now if asked_at is None else asked_at,
@@ -85,7 +86,7 @@ class Responder:
 
     def plan(self, answer: Answer, now: float, *, reply: Reply | None = None, heard: bytes = b"") -> None:
         """Find the words and the sound, or ask for them; `heard` is the last utterance, for the echo."""
-        if self._struck(self._faults.stuck):
+        if self._struck(self.faults.stuck):
             return
         seed = self._config.seed + self._planned
         self._planned += 1
@@ -123,9 +124,9 @@ class Responder:
                 self._dead_deltas(None, answer.format)
             if answer.complete:
                 self.finish("completed", now)
-            elif answer.progress >= 0.5 and self._faults.drop_in_answer:
+            elif answer.progress >= 0.5 and self.faults.drop_in_answer:
                 self._end(Drop())
-            elif answer.progress >= 0.5 and self._struck(self._faults.abandon):
+            elif answer.progress >= 0.5 and self._struck(self.faults.abandon):
                 self.active = None
 
     def finish(self, status: str, now: float) -> None:
@@ -162,10 +163,10 @@ class Responder:
 
     def misbehave(self) -> None:
         """The faults that put frames between the good ones."""
-        if self._faults.garbage:
+        if self.faults.garbage:
             for frame in mischief.GARBAGE:
                 self._send(frame)
-        if self._faults.unknown_events:
+        if self.faults.unknown_events:
             for event in mischief.unknown_events(self._new_id):
                 self._send(event)
 
@@ -179,6 +180,6 @@ class Responder:
         return which is not None and which in (EVERY_RESPONSE, self._opened)
 
     def _dead_deltas(self, response_id: str | None, form: AudioFormat) -> None:
-        if self._faults.dead_deltas:
+        if self.faults.dead_deltas:
             sound = bytes([0x11]) * (form.bytes_per_s // 50)
             self._send(mischief.dead_delta(self._new_id, response_id, sound))

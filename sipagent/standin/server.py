@@ -105,6 +105,11 @@ class StandinServer:
     ) -> None:
         await self.aclose()
 
+    def misbehave(self, faults: Faults) -> None:
+        """Sessions that are open do this wrong from now on; for those to come there is `faults`."""
+        for connection in list(self._connections):
+            connection.misbehave(faults)
+
     # ---- what it is
 
     @property

@@ -134,8 +134,15 @@ class Session:
         for type_, body in reversed(opening) if self.faults.reversed_opening else opening:
             self._line.emit(type_, **body)
         self._ping(now)
+        self.misbehave(self.faults, now)
+
+    def misbehave(self, faults: Faults, now: float) -> None:
+        """Do these things wrong from now on, instead of those of the opening; times are seconds from now."""
+        self._line.now = now
+        if self._line.ended:
+            return
+        self.faults = self._responder.faults = faults
         self._responder.misbehave()
-        faults = self.faults
         if faults.drop_at_s is not None:
             self._line.at(now + faults.drop_at_s, lambda _: self._end(Drop()))
         if faults.freeze_at_s is not None:

@@ -102,3 +102,20 @@ async def test_a_call_whose_worker_died_waits_for_another_one() -> None:
     assert [(call.call_id, call.state, call.worker) for call in live.calls.values()] == [("adopted", "answered", 1)]
     assert [(call.call_id, call.state) for call in live.ended] == [("forgotten", "lost")]
     assert (live.counts["calls_adopted"], live.counts["calls_without_end"]) == (1, 1)
+
+
+async def test_a_call_older_than_this_process_is_known_once_it_is_adopted() -> None:
+    """Else nobody would come for it when its next worker dies, and drain would not wait for it."""
+    live = Live(2)
+    live.take(model.Transcript(call_id="c", at=6, role=model.Role.CALLER, item_id="i", text="Hello", final=True))
+    assert live.calls == {}
+    live.take(
+        model.CallAdopted(
+            call_id="c", at=7, worker=2, step="agent:reception", caller="201", called="100", started_at=5.0
+        )
+    )
+    (call,) = live.calls.values()
+    assert (call.state, call.agent, call.caller, call.started_at) == ("answered", "reception", "201", 5.0)
+    live.on_worker_lost = lambda _worker: None
+    live.worker_lost(2)
+    assert call.state == "orphaned"

@@ -149,6 +149,44 @@ async def test_a_call_that_was_adopted_may_be_adopted_again(asterisk: Asterisk, 
         del before
 
 
+async def test_a_control_process_that_is_killed_leaves_no_worker_that_nobody_knows(
+    asterisk: Asterisk, root: Root, tmp_path: Path
+) -> None:
+    """Its workers serve on; those of its successor take their calls, and there are not two for each caller."""
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
+    env["SIPAGENT_REALTIME__URL"] = f"ws://127.0.0.1:{env['SIPAGENT_STANDIN__PORT']}/v1/realtime"
+    env["XAI_API_KEY"] = "key"
+    async with (
+        sipagent(env, "standin", "--port", env["SIPAGENT_STANDIN__PORT"]),
+        sipagent(env, "run", "--config", str(file)) as control,
+    ):
+        await ready(env)
+        old = {worker["pid"] for worker in (await get(env, "/readyz"))[1]["workers"]}
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            control.kill()
+            await until(lambda: control.returncode is not None, "its end")  # its workers hold its pipe: no wait()
+            await hears_more(phone, 20)
+            async with sipagent(env, "run", "--config", str(file)):
+                await ready(env)
+                await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the old ones to leave")
+                call = await the_call(env)
+                await hears_more(phone, 20)
+                assert not phone.ended
+                await phone.hang_up()
+
+                async def is_over() -> bool:
+                    return bool((await get(env, f"/v1/calls/{call['call_id']}"))[1].get("state") == "ended")
+
+                await until(is_over, "the end to be written")
+                record = (await get(env, f"/v1/calls/{call['call_id']}"))[1]
+                assert (record["result"], record["reason"]) == ("success", "caller_hangup")
+    assert "0 active channels" in await asterisk.cli("core show channels count")
+
+
 TAKEN = """
 [agents.reception]
 instructions = "Be brief."

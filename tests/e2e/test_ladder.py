@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -79,6 +80,40 @@ async def test_what_the_caller_says_meanwhile_is_heard_by_the_next_session(rig: 
     await node.nothing_left()
 
 
+async def test_who_is_in_the_middle_of_a_word_need_not_say_it_again(rig: MakeRig) -> None:
+    """The next session hears them from their first sound, and answers as if nothing had been."""
+    node = await rig(faulty())
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        said = b"".join(bytes(range(1, 160)) + bytes([n]) for n in range(100))
+        saying = asyncio.create_task(phone.say(said))
+        await until(lambda: len(node.standin.live[0].record.caller_audio.partition(said[:800])[2]) > 8000, "a second")
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await saying
+        await phone.hear_agent_start(3)  # not when the ladder of silence finds out
+        assert said in node.standin.sessions[-1].record.caller_audio
+        assert recovered(node) == [("resumed", "main")]
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_who_has_asked_a_session_that_was_dead_is_answered_by_the_next(rig: MakeRig) -> None:
+    """Half-open: nobody told us that they were heard, yet they were, by us."""
+    node = await rig(faulty(), agent={"greeting": "Hello.", "no_input_s": 20})
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        node.standin.misbehave(parse_faults(["freeze@0"]))
+        await phone.say(bytes(range(1, 161)) * 50)
+        await phone.hear_agent_start(10)
+        assert recovered(node) == [("primed", "main")]
+    await node.ended()
+    await node.nothing_left(standin_sees=False)
+
+
 async def test_who_waits_for_a_session_hears_that_it_takes_a_moment(rig: MakeRig) -> None:
     node = await rig(faulty("drop@2"))
     async with node.phone() as phone:
@@ -131,6 +166,37 @@ async def test_an_endpoint_that_refuses_is_followed_by_the_next(rig: MakeRig) ->
         assert len(failed) == 3
         assert "429" in failed[0].detail
         await node.nothing_left()
+
+
+async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoint_away(rig: MakeRig) -> None:
+    """It may be back, and when many calls lose their sessions together only one of them makes the trial."""
+    node = await rig(faulty())
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        health = node.worker.house.policy.health
+        for _ in range(3):
+            health.bad("main", asyncio.get_running_loop().time())
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await until(lambda: recovered(node) == [("resumed", "main")], "another session")
+        assert health.away(asyncio.get_running_loop().time()) == []
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_an_agent_that_speaks_on_through_a_loss_is_not_taken_for_silent(rig: MakeRig) -> None:
+    """What was still to be heard ends where the next answer begins: there is no moment at which it starts to speak."""
+    node = await rig(faulty(answer_ms=5000), agent={"greeting": "Hello.", "no_input_s": 2})
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        node.standin.misbehave(parse_faults(["drop@1"]))
+        await until(lambda: recovered(node) == [("resumed", "main")], "another session")
+        await until(lambda: len(phone.media.voiced_in) > 50 * 4.5, "the rest of it")
+        assert node.of(model.NoInputStep) == []
+    await node.ended()
+    assert len(node.of(model.SessionLost)) == 1
+    await node.nothing_left()
 
 
 async def test_an_endless_fall_ends_with_somebody_else(company: Any, root: Root) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from sipagent.standin import mischief
+from sipagent.standin.faults import parse_faults
 from sipagent.standin.outputs import Close, Drop, Freeze
 from tests.standin.harness import Rig
 
@@ -51,6 +52,16 @@ def test_drop_at() -> None:
     assert not rig.ends
     rig.run(0.2)
     assert rig.ends == [(103.5, Drop())]
+
+
+def test_faults_may_be_ordered_in_the_middle_of_a_session() -> None:
+    rig = Rig()
+    rig.setup()
+    rig.session.misbehave(parse_faults(["drop@1"]), rig.now)
+    rig.run(0.9)
+    assert not rig.ends
+    rig.run(0.2)
+    assert [end for _, end in rig.ends] == [Drop()]
 
 
 def test_drop_in_answer() -> None:
