@@ -325,10 +325,11 @@ class Worker:
         async def take(channel: ari_events.Channel) -> bool:
             with contextlib.suppress(AriError):  # it may have gone meanwhile
                 known = carried.read(await ChannelHandle(self.ari, channel.id).variable(carried.VARIABLE))
-                if known is not None and known.app == app:
-                    await self.ari.request(
-                        "POST", f"channels/{channel.id}/move", {"app": self.ari.app, "appArgs": "adopted"}
-                    )
+                # One that it never did anything for (it hung) comes to us as it came to it.
+                owner, _, args = channel.dialplan.app_data.partition(",")
+                if (known.app if known else owner) == app:
+                    to = {"app": self.ari.app, "appArgs": "adopted" if known else args}
+                    await self.ari.request("POST", f"channels/{channel.id}/move", to)
                     return True
             return False
 
@@ -369,6 +370,11 @@ class Worker:
             self._orphans_seen += 1
             if channel.name.startswith("UnicastRTP/"):
                 await handle.hang_up(16)
+                return
+            came = channel.dialplan.app_data.split(",")[1:]
+            if known is None and not args and came[:1] == ["in"] and self.accepting:
+                undo.close()  # it has waited for who was here before us, and is a call like any other
+                self._on_call(ari_events.StasisStart(channel, came, self.ari.app))
                 return
             if known is None or not self.accepting:
                 log.warning("orphan_channel", channel=channel.name)
