@@ -16,6 +16,7 @@ from sipagent.config.tools import KINDS
 from sipagent.errors import ConfigError
 
 _KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
+SHOWN_CHARS = 80
 _SECRET_KEY = re.compile("password|key|secret|auth|pin")
 
 
@@ -123,8 +124,14 @@ def _explain(file: Path, text: str, item: Any) -> str:
     elif item["type"] == "missing":
         message = "is needed; sipagent.example.toml shows how it looks"
     elif isinstance(item.get("input"), str | int | float) and not any(_SECRET_KEY.search(key) for key in keys):
-        message += f" (it is {item['input']!r})" if repr(item["input"]) not in message else ""
+        message += f" (it is {_short(item['input'])})" if repr(item["input"]) not in message else ""
     return _placed(file, text, keys, message)
+
+
+def _short(value: object) -> str:
+    """As much of a value as somebody needs to find it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
 
 
 def _placed(file: Path, text: str, keys: list[str], message: str) -> str:
