@@ -165,7 +165,7 @@ def run_door() -> None:
 def run_chaos(
     seed: Annotated[int, typer.Option(help="Decides the order, the moments and who is struck.")] = 1,
     calls: Annotated[int, typer.Option(min=2, max=60, help="Live calls under the faults.")] = 20,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each fault strikes.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each fault strikes.")] = 1,
     faults: Annotated[str, typer.Option(help=f"Names with commas between: {', '.join(BY_NAME)}. Empty: all.")] = "",
     out: Annotated[Path | None, typer.Option(help="Where the tables go, as Markdown.")] = None,
 ) -> None:

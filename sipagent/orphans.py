@@ -35,6 +35,9 @@ class _Worker(Protocol):
     house: House
     accepting: bool
 
+    def on_call(self, start: ari_events.StasisStart) -> None:
+        """Somebody comes from the dialplan."""
+
     def start(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
         """A call goes on with us."""
 
@@ -59,10 +62,11 @@ class Orphans:
         async def take(channel: ari_events.Channel) -> bool:
             with contextlib.suppress(AriError):  # it may have gone meanwhile
                 known = carried.read(await ChannelHandle(self._ari, channel.id).variable(carried.VARIABLE))
-                if known is not None and known.app == app:
-                    await self._ari.request(
-                        "POST", f"channels/{channel.id}/move", {"app": self._ari.app, "appArgs": "adopted"}
-                    )
+                # One that it never did anything for (it hung) comes to us as it came to it.
+                owner, _, args = channel.dialplan.app_data.partition(",")
+                if (known.app if known else owner) == app:
+                    to = {"app": self._ari.app, "appArgs": "adopted" if known else args}
+                    await self._ari.request("POST", f"channels/{channel.id}/move", to)
                     return True
             return False
 
@@ -103,6 +107,11 @@ class Orphans:
             self.seen += 1
             if channel.name.startswith("UnicastRTP/"):
                 await handle.hang_up(16)
+                return
+            came = channel.dialplan.app_data.split(",")[1:]
+            if known is None and not args and came[:1] == ["in"] and self._worker.accepting:
+                undo.close()  # it has waited for who was here before us, and is a call like any other
+                self._worker.on_call(ari_events.StasisStart(channel, came, self._ari.app))
                 return
             if known is None or not self._worker.accepting:
                 log.warning("orphan_channel", channel=channel.name)

@@ -92,7 +92,7 @@ class Worker:
             app=f"{asterisk.app}-{number}",
             username=asterisk.username,
             password=asterisk.password.get_secret_value(),
-            on_call=self._on_call,
+            on_call=self.on_call,
             on_orphan=self._orphans.take,
         )
         self.toolbox = Toolbox(settings.log)
@@ -286,7 +286,8 @@ class Worker:
             await asyncio.to_thread(toolset.prepare)
         return replace(policy, toolset=toolset, sessions=self.sessions)
 
-    def _on_call(self, start: ari_events.StasisStart) -> None:
+    def on_call(self, start: ari_events.StasisStart) -> None:
+        """Somebody comes from the dialplan."""
         if start.args[:1] != ["in"]:  # a caller comes back from a queue to a worker that did not send them there
             self._orphans.take(start.channel, start.args)
             return

@@ -109,6 +109,14 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_a_long_value_is_shown_as_far_as_it_takes_to_find_it() -> None:
+    """Found by `make fuzz`: three thousand characters of it."""
+    with pytest.raises(ConfigError) as told:
+        load(write(f'[agents.a]\ninstructions = "x"\n[[routes]]\nto = "*"\ngo = "{"x" * 3000}"\n'))
+    assert "sipagent.toml:5: routes.0.go: " in str(told.value)
+    assert len(str(told.value)) < 300
+
+
 def test_a_missing_file_points_to_the_example() -> None:
     with pytest.raises(ConfigError, match=r"cp sipagent\.example\.toml"):
         load(Path("nowhere.toml"))

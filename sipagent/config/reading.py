@@ -17,6 +17,7 @@ from sipagent.errors import ConfigError
 
 _KEY_IN_MESSAGE = re.compile(r"([\w.*+#-]+): ")
 _PASSWORD_IN_URL = re.compile(r"(?<=//)\S*(?=@)|(?<=password=)[^\s&']+")
+SHOWN_CHARS = 80
 _SECRET_KEY = re.compile("password|key|secret|auth|pin")
 
 
@@ -124,9 +125,14 @@ def _explain(file: Path, text: str, item: Any) -> str:
     elif item["type"] == "missing":
         message = "is needed; sipagent.example.toml shows how it looks"
     elif isinstance(item.get("input"), str | int | float) and not any(_SECRET_KEY.search(key) for key in keys):
-        given = _PASSWORD_IN_URL.sub("***", repr(item["input"]))
-        message += f" (it is {given})" if given not in message else ""
+        given = _short(_PASSWORD_IN_URL.sub("***", repr(item["input"])))
+        message += f" (it is {given})" if repr(item["input"]) not in message else ""
     return _placed(file, text, keys, message)
+
+
+def _short(text: str) -> str:
+    """As much of a value as somebody needs to find it."""
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
 
 
 def _placed(file: Path, text: str, keys: list[str], message: str) -> str:

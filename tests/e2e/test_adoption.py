@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,34 @@ async def test_a_call_that_was_adopted_may_be_adopted_again(asterisk: Asterisk, 
                 await ready(env)
             assert not phone.ended
         del before
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+async def test_who_calls_a_worker_that_hangs_is_served_when_it_has_been_killed(
+    asterisk: Asterisk, root: Root, tmp_path: Path, workers: int
+) -> None:
+    """By another worker, or by the next of its number, as if they had called just now."""
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=workers)
+    async with sipagent(env, "run", "--standin", "--config", str(file)):
+        await ready(env)
+        for worker in (await get(env, "/readyz"))[1]["workers"][:1]:
+            os.kill(worker["pid"], signal.SIGSTOP)
+        async with AsyncExitStack() as stack:
+            count = 6 if workers == 2 else 1  # of six one calls the worker that hangs, but for one time in 64
+            phones = [await stack.enter_async_context(phone_on(asterisk, root)) for _ in range(count)]
+            for phone in phones:
+                await phone.dial("100")
+            for phone in phones:
+                assert await phone.wait_answered(20)
+                await phone.hear_agent_start()
+
+            async def all_are_there() -> bool:  # and not with the apology
+                calls = (await get(env, "/v1/calls/live"))[1]["calls"]
+                return [call["step"] for call in calls] == ["agent:reception"] * count
+
+            await until(all_are_there, "all of them to be with the agent")
 
 
 async def test_a_control_process_that_is_killed_leaves_no_worker_that_nobody_knows(
