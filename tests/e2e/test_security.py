@@ -79,7 +79,7 @@ async def test_a_node_open_to_the_network_asks_who_comes(asterisk: Asterisk, tmp
     viewer = await create("wallboard", "viewer")
     async with sipagent(env, "run", "--standin", *config):
         await api.ready()
-        assert await api.ask("GET", "/readyz") == (200, {"ready": True, "reasons": [], "workers": []})
+        assert await api.ask("GET", "/readyz") == (200, {"ready": True, "reasons": [], "troubles": [], "workers": []})
         assert (await api.ask("GET", "/v1/calls/live"))[0] == 401
         assert await api.ask("GET", "/v1/calls/live", viewer) == (200, {"calls": []})
         status, told = await api.ask("GET", "/metrics", viewer)
