@@ -261,7 +261,8 @@ class Conversation:
         agent = self._agent
         try:
             async with asyncio.timeout_at(self._ends_s):
-                outcome = await self.talk.converse(agent, self._they_begin_s, greet=greet)
+                one_moment = self._settings.call.one_moment
+                outcome = await self.talk.converse(agent, self._they_begin_s, greet=greet, one_moment=one_moment)
         except TimeoutError:
             await self.talk.say_last(agent.closing)
             return CallOutcome(Reason.MAX_DURATION)

@@ -20,7 +20,7 @@ from sipagent import model
 from sipagent.audio import PTIME_MS, SAMPLE_RATE_HZ
 from sipagent.config import Agent
 from sipagent.errors import ConfigError
-from sipagent.flow.no_input import GiveUp, NoInput, Say
+from sipagent.flow.no_input import GiveUp, KeepCompany, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.ledger import heard
 from sipagent.media import Flushed
@@ -94,6 +94,8 @@ class Talk:
         self._held: Callable[[bytes], object] | None = None
         self._holds = 0
         self._left = self._mute = False
+        self._filling = False
+        """The caller hears something of us because the answer is late."""
         self._nudge: asyncio.TimerHandle | None = None
         media = room.media
         media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
@@ -109,6 +111,7 @@ class Talk:
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
         speaks = self.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
         self._unanswered, self.caller_speaks = voiced_at is not None and not speaks, False
+        self._filling = False
         self._media.play_end()
         if self.desk is not None:
             self.desk.response_done("", "cancelled")
@@ -134,8 +137,12 @@ class Talk:
 
     # --- the course of a talk
 
-    async def converse(self, agent: Agent, they_begin_s: float = 0.0, *, greet: bool = True) -> CallOutcome:
+    async def converse(
+        self, agent: Agent, they_begin_s: float = 0.0, *, greet: bool = True, one_moment: str = ""
+    ) -> CallOutcome:
         """The talk happens in the callbacks below; what is left to do here is to mind the silence.
+
+        `one_moment` is said to who waits long for an answer.
 
         Returns when nobody talks any more, the goodbye (or the apology) having been heard.
         """
@@ -143,9 +150,12 @@ class Talk:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(they_begin_s):
                     await self._spoke.wait()
-            if agent.greeting and not self._spoke.is_set():
-                self.say(agent.greeting)
+            greet = bool(agent.greeting) and not self._spoke.is_set()
         ladder = self._no_input = NoInput(agent.no_input_s, agent.reprompts, agent.goodbye, self._loop.time())
+        if greet:
+            self.owes = True
+            self.say(agent.greeting)
+            ladder.model_begins(self._loop.time())
         if self.talking:
             # After the loss of a session: the rest of what was said is still heard, and what comes joins it without
             # a pause, so nobody would tell this ladder that the agent speaks.
@@ -159,14 +169,22 @@ class Talk:
                 case Say() as step:
                     self._emit(model.NoInputStep, step=step.step)
                     self.say(step.text)
+                case KeepCompany() if self.owes and one_moment:
+                    self._keep_company(one_moment)
                 case GiveUp(model_silent=True):
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case GiveUp() as step:
                     self._emit(model.NoInputStep, step=step.step)
                     await self.say_last(step.text)
                     return CallOutcome(Reason.NO_INPUT)
-                case None:
+                case None | KeepCompany():
                     pass
+
+    def _keep_company(self, word: str) -> None:
+        """Until the answer comes: a word, then a soft sound."""
+        self._filling = True
+        self.fill(word)
+        self.fill(HOLD)
 
     def say(self, text: str) -> None:
         """In the agent's own voice, word for word."""
@@ -266,6 +284,9 @@ class Talk:
             case xai.AgentAudio() if self._mute:
                 pass
             case xai.AgentAudio():
+                if self._filling:
+                    self._filling = False
+                    self.hush()
                 self.agent_audio_s += len(event.audio) / SAMPLE_RATE_HZ
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:
@@ -317,7 +338,7 @@ class Talk:
 
     def _caller_begins(self) -> None:
         self._spoke.set()
-        self.owes, self.caller_speaks = False, True
+        self.owes, self.caller_speaks, self._filling = False, True, False
         self._settle_cut()
         self._barge_in("model")
         if self.on_caller:
@@ -460,6 +481,8 @@ class Talk:
 
     def _on_talk(self, item_id: str) -> None:
         self._quiet.clear()
+        if self._filling:
+            return  # no answer, and nothing that the model was asked to say
         self._talked.set()
         if self.desk is not None:
             self.desk.agent(speaks=True)
@@ -475,6 +498,8 @@ class Talk:
 
     def _on_quiet(self) -> None:
         self._quiet.set()
+        if self._filling:
+            return
         if self.desk is not None:
             self.desk.agent(speaks=False)
         self._note(NoInput.agent_quiet, self._loop.time())

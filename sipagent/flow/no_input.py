@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 MODEL_PATIENCE_S = 4.0
 """A text to be spoken word for word takes the model well under a second."""
+WORD_AFTER_S = 3.0
+"""A caller who has spoken and hears nothing for so long wonders whether they are alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,11 @@ class Say:
 
     text: str
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCompany:
+    """It is the model's turn, and it takes its time: the caller should hear something of us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +49,30 @@ class NoInput:
         self._asked = False  # to speak, and it has not yet
         self._stopped = False
         self._deadline: float | None = now + patience_s
+        self._word_at: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When `handle_timer` is due, None while somebody speaks or after the goodbye."""
-        return self._deadline
+        return self._deadline if self._word_at is None else self._word_at
 
     def caller_speaks(self) -> None:
         """Onset of the caller's speech: the ladder starts anew."""
-        self._step, self._deadline = 0, None
+        self._step, self._deadline, self._word_at = 0, None, None
 
     def caller_pauses(self, now: float) -> None:
         """The caller stopped: the model's turn, with the same patience."""
         self._wait(now)
+        self.model_begins(now)
+
+    def model_begins(self, now: float) -> None:
+        """The model is to speak."""
+        if self._deadline is not None and now + WORD_AFTER_S < self._deadline:
+            self._word_at = now + WORD_AFTER_S
 
     def agent_speaks(self) -> None:
         """First audio of the agent is out."""
-        self._deadline, self._asked = None, False
+        self._deadline, self._word_at, self._asked = None, None, False
 
     def agent_quiet(self, now: float) -> None:
         """The agent's audio ran out."""
@@ -69,10 +83,13 @@ class NoInput:
 
     def stop(self) -> None:
         """A last word is being said: no further step, whoever speaks or not."""
-        self._deadline, self._stopped = None, True
+        self._deadline, self._word_at, self._stopped = None, None, True
 
-    def handle_timer(self, now: float) -> Say | GiveUp | None:
+    def handle_timer(self, now: float) -> Say | KeepCompany | GiveUp | None:
         """The next step if patience is over at `now`."""
+        if self._word_at is not None and now >= self._word_at:
+            self._word_at = None
+            return KeepCompany()
         if self._deadline is None or now < self._deadline:
             return None
         self._step += 1

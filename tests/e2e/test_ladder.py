@@ -229,6 +229,22 @@ async def test_no_model_at_all_and_the_caller_gets_the_fallback(company: Any, ro
     await node.nothing_left()
 
 
+@pytest.mark.parametrize("which", ["stuck", "stuck=2"], ids=["greeting", "answer"])
+async def test_who_waits_long_for_the_model_hears_that_they_are_not_alone(rig: MakeRig, which: str) -> None:
+    node = await rig(faulty(which))
+    async with node.phone() as phone:
+        await phone.dial("100")
+        if which == "stuck=2":
+            await phone.hear_agent_start()
+            await phone.wait_quiet(300)
+            await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: one_moment(node) in phone.media.received_payload(), "the word")
+        spoken = len(node.of(model.AgentSpoke))
+        assert spoken == (1 if which == "stuck=2" else 0)  # which is no answer, and counts as none
+    await node.ended()
+    await node.nothing_left()
+
+
 async def test_a_stuck_model_is_replaced(rig: MakeRig) -> None:
     """It hears and never speaks: the ladder of silence finds out, and another session goes on."""
     node = await rig(faulty("stuck"), agent={"greeting": "Hello.", "no_input_s": 2.0})
