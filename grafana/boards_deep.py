@@ -263,6 +263,7 @@ def _switch() -> str:
                              Column("takes calls", "max by (worker) (sipagent_worker_accepting{@})", "bool_on_off", at_least(1, 1)),
                              Column("calls", "max by (worker) (sipagent_worker_calls{@})", "short"),
                              Column("memory", "max by (worker) (sipagent_worker_resident_memory_bytes{@})", "bytes"),
+                             Column("tasks", "max by (worker) (sipagent_worker_tasks{@})", "short"),
                              Column("restarts", "max by (worker) (sipagent_worker_restarts_total{@})", "short", none(0.5))],
                             ["worker"], height=7),
                 series_panel("The 20 ms clock", "How late ticks come: p99 above 5 ms is heard.",

@@ -28,6 +28,8 @@ PLAYOUT_MS = 40.0
 
 _IE_SCALE = 95.0
 _NO_DELAY_MS, _DELAY_SENSITIVITY = 100.0, 1.0  # mT and sT: the defaults, which are for telephony
+_NO_FIGURE = 1e12
+"""Of packets or of seconds: what is as large has not been counted."""
 _LOST_IS_NEGATIVE = 1 << 23  # RTCP's cumulative loss is a signed number of 24 bits (RFC 3550, 6.4.1)
 
 
@@ -104,7 +106,7 @@ def from_asterisk(statistics: Mapping[str, float]) -> tuple[LegQuality, LegQuali
 
     def value(name: str) -> float:
         number = statistics.get(name, 0.0)
-        return number if isinstance(number, int | float) and math.isfinite(number) and number > 0 else 0.0
+        return number if isinstance(number, int | float) and 0 < number < _NO_FIGURE else 0.0  # and no NaN
 
     rtt_ms = 1000 * value("rtt") or None
     heard = _leg(

@@ -70,8 +70,9 @@ async def test_a_call_finds_the_one_worker_there_is(
     async with worker(asterisk, number) as there, Phone(replace(phone_config, law=Law.ALAW), sipp) as phone:
         await phone.dial("+498912345")
         start = await there.event("StasisStart")
-        *args, call_id, first_dialled = start["args"]
+        *args, call_id, first_dialled, others = start["args"]
         assert args == ["in", "+498912345", asterisk.config.phone_user, "alaw"]
+        assert int(others) in range(WORKERS)  # that have not been tried, by where it was begun
         assert first_dialled == ""
         assert call_id
         assert start["application"] == f"sipagent-{number}"

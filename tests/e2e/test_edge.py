@@ -264,11 +264,11 @@ async def test_a_trusted_address_is_trusted_with_its_address_only(town: Town) ->
         carrier.send(carrier.invite("442079460123", f'"{evil}" <sip:1@x>', f"Diversion: <sip:{evil}@x>", diversion))
         args = (await town.agents.next_start())["args"]
         assert args[:4] == ["in", "442079460123", "carrier", "alaw"]
-        assert args[5:] == ["301"]
+        assert args[5:] == ["301", "0"]
         carrier.send(carrier.invite("442079460124", "<sip:1@x>", f"Diversion: <sip:{evil}@x>;reason=x"))
         args = (await town.agents.next_start())["args"]
         assert args[1:3] == ["442079460124", "carrier"]
-        assert len(args) == 6
+        assert len(args) == 7
         assert re.fullmatch(r"[0-9a-zA-Z+*#._-]*", args[5])
     finally:
         carrier.transport.close()

@@ -40,7 +40,7 @@ class TestAPbxOverTlsAndSrtp:
             assert await phone.wait_answered()
             await hears_itself(phone)
             start = await town.agents.next_start()
-            *args, call_id, first_dialled = start["args"]
+            *args, call_id, first_dialled, _ = start["args"]
             assert args == ["in", "401", "office", "ulaw"]
             assert call_id
             assert first_dialled == ""

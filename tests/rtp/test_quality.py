@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sipagent.rtp.jitter import Counters
@@ -123,6 +123,7 @@ def test_a_negative_loss_of_rtcp_is_none() -> None:
         st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(2**70), 2**70),
     )
 )
+@example({"rtt": 1e308})
 def test_garbage_survives(fields: dict[str, float]) -> None:
     for leg in from_asterisk({**ASTERISK, **fields}):
         if leg and leg.mos is not None:
