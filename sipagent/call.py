@@ -27,7 +27,7 @@ from sipagent.audio import Law
 from sipagent.caller import Caller, Gone
 from sipagent.carried import Carried
 from sipagent.config.destinations import Destination
-from sipagent.errors import AriError, DialingRefused, OrderRefused
+from sipagent.errors import AriError, DialingRefused, NoRoom, OrderRefused
 from sipagent.house import House
 from sipagent.leg import dialled_group
 from sipagent.limits import CALLER, NODE, RATE, ROUTE, Counted, full
@@ -196,6 +196,8 @@ class Call:
         match failure:
             case NoPortFree():
                 reason = Reason.NO_MEDIA_PORT
+            case NoRoom():
+                reason = Reason.TURNED_AWAY
             case AriError():
                 reason = Reason.ARI_FAILED
                 # A request about a caller who just left is refused before we read that they left.
@@ -205,7 +207,8 @@ class Call:
                             return self._left(await caller.until_gone())
             case _:
                 reason = Reason.INTERNAL_ERROR
-        log.error("call_failed", reason=reason, exc_info=failure)
+        if reason is not Reason.TURNED_AWAY:
+            log.error("call_failed", reason=reason, exc_info=failure)
         if caller is not None:
             with contextlib.suppress(AriError):
                 await caller.channel.continue_in(*APOLOGY_EXTENSION)
@@ -336,9 +339,7 @@ class Call:
         instead = decision.full or limits.full
         self._emit(model.TurnedAway, limit=limit, to=str(instead or ""))
         if instead is None:
-            await channel.continue_in(*APOLOGY_EXTENSION)
-            self._handed_back = True
-            raise CallOver(CallOutcome(Reason.TURNED_AWAY, f"no room: {limit}"))
+            raise NoRoom(f"no room: {limit}")
         return instead
 
     async def _reach(self, order: Originate, undo: AsyncExitStack) -> tuple[Destination, Visitor]:

@@ -64,6 +64,10 @@ class DialingRefused(SipAgentError):
     """A call out is not made; the text says why, in words that an agent can tell."""
 
 
+class NoRoom(SipAgentError):
+    """One call more than a limit of ours lets in; the text says which."""
+
+
 class RecordingUnreadable(SipAgentError):
     """A file of a recording cannot be read; the text says why."""
 

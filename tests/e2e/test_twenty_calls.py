@@ -238,10 +238,20 @@ class Callers:
             await phone.dial(dialled)
             await phone.hear_agent_start()
             await say(phone, self.root, words)
-            await phone.wait_quiet(1500)  # the answer is heard, and the desk is there or the agent says why not
+            await until(partial(self._is_transferred, dialled), "the desk to be there, or not")
+            await phone.wait_quiet(1500)  # the answer is heard, or the agent says why not
             await phone.hang_up()
             self.it.phones[dialled] = phone.summary()
             return phone
+
+    async def _is_transferred(self, dialled: str) -> bool:
+        """Somebody has taken the call, or has not."""
+        live = (await get(self.env, "/v1/calls/live"))[1]["calls"]
+        for call in live:
+            if call["called"] == dialled:
+                record = (await get(self.env, f"/v1/calls/{call['call_id']}"))[1]
+                return any(one["type"] == "transfer_ended" for one in record.get("history", {}).get("events", []))
+        return False
 
     async def transfer(self, dialled: str) -> None:
         await self._hand_over(dialled, "connect me to sales")
