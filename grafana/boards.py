@@ -1,6 +1,6 @@
 """Our dashboards: which question each answers, and by what query.
 
-One file a dashboard would be seven files of the same shape; what they share is in `panels`.
+One file a dashboard would be eight files of the same shape; what they share is in `panels`.
 """
 
 from __future__ import annotations

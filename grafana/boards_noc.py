@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from grafana.panels import (
+    CALL,
     RUNBOOKS,
     Column,
     at_least,
     at_most,
     board,
+    call_variables,
+    html_panel,
     none,
     series_panel,
     stat_panel,
@@ -35,7 +38,12 @@ def grown(metric: str, by: str = "", window: str = "1h") -> str:
 
 def boards() -> dict[str, str]:
     """By uid."""
-    return {"sipagent-noc": _overview(), "sipagent-live": _live(), "sipagent-outbound": _outbound()}
+    return {
+        "sipagent-noc": _overview(),
+        "sipagent-live": _live(),
+        "sipagent-call": _call(),
+        "sipagent-outbound": _outbound(),
+    }
 
 
 def _overview() -> str:
@@ -175,6 +183,7 @@ def _live() -> str:
                         Column("answers", "max by (call_id) (sipagent_live_call_turns{@})", "short"),
                     ],
                     ["call_id", "trunk", "agent", "state", "direction"], height=18, sort="last answer",
+                    link="/d/sipagent-call?var-call=${__value.text}", link_title="This call",
                 ),
             ],
             "Of them": [
@@ -191,6 +200,47 @@ def _live() -> str:
             ],
         },
         hours=1,
+    )  # fmt: skip
+
+
+RECORD = """\
+<img src="${api}/v1/calls/${call}/report.svg" alt="Nothing is in the records yet, or the API asks for a login." width="100%">
+<p><a href="${api}/v1/calls/${call}/report.txt">As text</a> ·
+<a href="${api}/v1/calls/${call}">all of the record</a></p>
+"""
+
+
+def _call() -> str:
+    live = f"{{@, {CALL}}}"
+    return board(
+        "sipagent-call",
+        "One call",
+        "What one call was like: click it in the list of live calls, or a dot beside a latency; or give its id.",
+        {
+            "While it is up": [
+                table_panel(
+                    "Whose it is", "By whom, with which agent.",
+                    [Column("up for", f"max by (call_id, trunk, agent, state, direction) (sipagent_live_call_seconds{live})", "s"),
+                     Column("last answer", f"max by (call_id) (sipagent_live_call_turn_latency_seconds{live})", "s", at_most(1.5, 2.5)),
+                     Column("answers", f"max by (call_id) (sipagent_live_call_turns{live})", "short")],
+                    ["call_id", "trunk", "agent", "state", "direction"], height=5,
+                ),
+                series_panel(
+                    "Its answers, ear to ear", "The latest at each moment.",
+                    {"this call": f"max(sipagent_live_call_turn_latency_seconds{live})"}, "s", at_most(1.5, 2.5), span=12,
+                ),
+                series_panel(
+                    "All calls meanwhile", "The dots are calls, click one for its own page.",
+                    {"p50": quantile(0.5, "sipagent_turn_latency_seconds"), "p95": quantile(0.95, "sipagent_turn_latency_seconds")},
+                    "s", at_most(1.5, 2.5), span=12, exemplars=True,
+                ),
+            ],
+            "Its record": [
+                html_panel("Who spoke when, what was said, what went wrong", RECORD, height=18),
+            ],
+        },
+        hours=1,
+        variables=call_variables(),
     )  # fmt: skip
 
 

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, text, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.text import TextMode
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 NODE = 'instance=~"$node"'
@@ -44,6 +45,20 @@ def at_least(bad: float, good: float) -> Steps:
 def none(at: float = 1e-9) -> Steps:
     """Anything at all is red."""
     return ((None, GREEN), (at, RED))
+
+
+CALL = 'call_id="$call"'
+"""Written into a query's braces: the call that was chosen (`call_variables`)."""
+
+
+def call_variables() -> list[Any]:
+    """Which call, also one that is over; and where its node's API is, for what the records have of it."""
+    chosen = (
+        dashboard.QueryVariable("call").label("Call").datasource(SOURCE)
+        .query(f"label_values(sipagent_live_call_seconds{{{NODE}}}, call_id)")
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.NATURAL_DESC)
+    )  # fmt: skip
+    return [chosen, dashboard.TextBoxVariable("api").label("API").default_value("http://127.0.0.1:8090")]
 
 
 def stat_panel(
@@ -113,7 +128,7 @@ class Column:
 
 def table_panel(
     title: str, text: str, columns: Sequence[Column], by: Sequence[str], *, span: int = WIDTH, height: int = 10,
-    sort: str = "", link: str = "",
+    sort: str = "", link: str = "", link_title: str = "Runbook",
 ) -> table.Panel:  # fmt: skip
     """The latest value of each query, joined on the first label of `by`; `sort`ed by the highest.
 
@@ -142,7 +157,7 @@ def table_panel(
             properties.append(model.DynamicConfigValue("custom.cellOptions", {"type": "color-background"}))
         panel.override_by_name(column.title, properties)
     if link:
-        links = [{"title": "Runbook", "url": link, "targetBlank": True}]
+        links = [{"title": link_title, "url": link, "targetBlank": True}]
         panel.override_by_name(by[0], [model.DynamicConfigValue("links", links)])
     if sort:
         panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
@@ -152,8 +167,18 @@ def table_panel(
 _TABLE = PromQueryFormat.TABLE
 
 
-def board(uid: str, title: str, text: str, rows: Mapping[str, Sequence[Any]], *, hours: int = 3) -> str:
-    """A dashboard as JSON: rows of panels by their heading, links to all others and to the runbooks."""
+def html_panel(title: str, content: str, *, height: int, span: int = WIDTH) -> text.Panel:
+    """What no query gives."""
+    return text.Panel().title(title).mode(TextMode.HTML).content(content).span(span).height(height)
+
+
+def board(
+    uid: str, title: str, text: str, rows: Mapping[str, Sequence[Any]], *, hours: int = 3, variables: Sequence[Any] = ()
+) -> str:
+    """A dashboard as JSON: rows of panels by their heading, links to all others and to the runbooks.
+
+    `variables` besides the data source and the node.
+    """
     built = (
         dashboard.Dashboard(title)
         .uid(uid).description(text).tags(["sipagent"]).timezone("browser").refresh("10s").editable()
@@ -173,6 +198,8 @@ def board(uid: str, title: str, text: str, rows: Mapping[str, Sequence[Any]], *,
             .multi(True).include_all(True).all_value(".+").current(model.VariableOption(text="All", value="$__all"))
         )
     )  # fmt: skip
+    for variable in variables:
+        built.with_variable(variable)
     number = 0
     for heading, panels in rows.items():
         built.with_row(dashboard.Row(heading).id(number := number + 1))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from grafana.panels import NODE, WIDTH
+from grafana.panels import CALL, NODE, WIDTH
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
 CELL_WIDTH, CELL_HEIGHT, GAP, HEAD, LINE, STEPS = 48, 32, 6, 26, 17, 60
@@ -63,7 +63,7 @@ def draw(prometheus: str, dashboard: Path, minutes: float) -> str:
         if panel["type"] == "row":
             out.append(_text(box.x, box.y + 18, panel["title"], 14, "#c8d0da"))
             continue
-        drawn = {"stat": _tile, "timeseries": _chart, "table": _table}[panel["type"]]
+        drawn = {"stat": _tile, "timeseries": _chart, "table": _table, "text": _blank}[panel["type"]]
         out += drawn(panel, list(_series(prometheus, panel, minutes)), box)
     return "\n".join([*out, "</svg>\n"])
 
@@ -72,8 +72,9 @@ def _series(prometheus: str, panel: Panel, minutes: float) -> Iterator[Series]:
     """What the panel's queries give: over the last minutes, or now where that is what they ask."""
     now = time.time()
     step = max(minutes * 60 / STEPS, 1)
-    for number, target in enumerate(panel["targets"]):
-        query = target["expr"].replace(NODE, 'instance=~".+"').replace("$__rate_interval", "1m")
+    for number, target in enumerate(panel.get("targets", ())):
+        query = target["expr"].replace(NODE, 'instance=~".+"').replace(CALL, 'call_id=~".+"')
+        query = query.replace("$__rate_interval", "1m")
         asked = {"query": query} | (
             {"time": now} if target.get("instant") else {"start": now - minutes * 60, "end": now, "step": step}
         )
@@ -97,6 +98,11 @@ def _frame(panel: Panel, box: Box, colour: str = "#1d2128") -> list[str]:
         f'<rect {place} rx="4" fill="{colour}"/>',
         _text(box.x + 8, box.y + 17, _cut(panel["title"], box.width), 12, "#e8e8e8"),
     ]
+
+
+def _blank(panel: Panel, _found: list[Series], box: Box) -> list[str]:
+    """What comes from elsewhere."""
+    return _frame(panel, box)
 
 
 def _tile(panel: Panel, found: list[Series], box: Box) -> list[str]:

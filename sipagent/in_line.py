@@ -49,7 +49,7 @@ async def in_line(line: Line, room: Room, settings: Settings, language: str, emi
     Raises:
         RealtimeFull: too many wait already, or it took too long; RealtimeError: as `Line.open`.
     """
-    began_s, result = time.monotonic(), "left"
+    began_s, result = time.monotonic(), "gave_up"
     waiting, places = settings.realtime.waiting, _Places(settings, emit)
     room.interruptible_by(NOBODY)
     company = asyncio.create_task(_keep_company(room, places, settings, language), name="call-in-line")
@@ -64,8 +64,10 @@ async def in_line(line: Line, room: Room, settings: Settings, language: str, emi
                 else:
                     result = "granted"
                     return
+    except asyncio.CancelledError:
+        result = "left"
+        raise
     except (TimeoutError, RealtimeFull):
-        result = "gave_up"
         raise RealtimeFull(f"no session within {waiting.at_most_s:g} s") from None
     finally:
         company.cancel()

@@ -141,7 +141,9 @@ class Line:
         error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
         full = False
         worth = health.worth_trying(by_name, self._loop.time())
-        for name in [*worth, *(name for name in by_name if in_talk and name not in worth)]:
+        names = [*worth, *(name for name in by_name if in_talk and name not in worth)]
+        # The one that it has waited for comes first: another one might be full, and this one then, too.
+        for name in sorted(names, key=lambda name: name != self._slot.endpoint):
             if not await self._slot.take(name):
                 full = True
                 continue

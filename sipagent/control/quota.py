@@ -58,6 +58,10 @@ class Quota:
 
     def want(self, worker: int, wanted: SessionWanted) -> None:
         """A session at the first of these endpoints that has room, or a place in line."""
+        held = self._held.get(wanted.key)
+        if held and held.endpoint in wanted.endpoints:  # asked again, since somebody else counts now
+            self.told.append((worker, SessionGranted(wanted.key, held.endpoint)))
+            return
         self._forget(wanted.key)
         self._forget_orphans(wanted.call_id)  # what a dead worker held for this call is this session's
         waiting = _Waiting(worker, wanted)

@@ -64,11 +64,14 @@ def test_a_call_that_is_going_on_is_served_before_those_who_wait() -> None:
     assert desk.left("a")[0] == "on: main (worker 1)"
 
 
-def test_asking_again_is_no_second_session() -> None:
-    desk = Desk(main=2)
+def test_who_asks_again_keeps_what_they_have() -> None:
+    desk = Desk(main=1, second=1)
     desk.want("a")
-    desk.want("a")
+    desk.want("b")
+    assert desk.want("a") == ["a: main (worker 1)"]
     assert desk.quota.open("main") == 1
+    assert desk.want("a", "second") == ["b: main (worker 1)", "a: second (worker 1)"]
+    assert desk.want("b") == ["b: main (worker 1)"]
 
 
 def test_a_dead_workers_sessions_are_kept_for_its_calls_and_nobody_elses() -> None:
