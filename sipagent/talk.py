@@ -111,7 +111,7 @@ class Talk:
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
         speaks = self.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
         self._unanswered, self.caller_speaks = voiced_at is not None and not speaks, False
-        self._filling = False
+        self._end_company()
         self._media.play_end()
         if self.desk is not None:
             self.desk.response_done("", "cancelled")
@@ -169,7 +169,11 @@ class Talk:
                 case Say() as step:
                     self._emit(model.NoInputStep, step=step.step)
                     self.say(step.text)
+                case KeepCompany() if self.owes and ladder.kept_company:
+                    # They have spoken again, and again there is no answer.
+                    return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case KeepCompany() if self.owes and one_moment:
+                    ladder.kept_company = True
                     self._keep_company(one_moment)
                 case GiveUp(model_silent=True):
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
@@ -185,6 +189,12 @@ class Talk:
         self._filling = True
         self.fill(word)
         self.fill(HOLD)
+
+    def _end_company(self) -> None:
+        """What comes now must not wait behind a soft sound."""
+        if self._filling:
+            self._filling = False
+            self.hush()
 
     def say(self, text: str) -> None:
         """In the agent's own voice, word for word."""
@@ -284,9 +294,7 @@ class Talk:
             case xai.AgentAudio() if self._mute:
                 pass
             case xai.AgentAudio():
-                if self._filling:
-                    self._filling = False
-                    self.hush()
+                self._end_company()
                 self.agent_audio_s += len(event.audio) / SAMPLE_RATE_HZ
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:

@@ -50,6 +50,8 @@ class NoInput:
         self._stopped = False
         self._deadline: float | None = now + patience_s
         self._word_at: float | None = None
+        self.kept_company = False
+        """The caller has heard something of us, and nothing of the agent since."""
 
     @property
     def deadline(self) -> float | None:
@@ -72,7 +74,7 @@ class NoInput:
 
     def agent_speaks(self) -> None:
         """First audio of the agent is out."""
-        self._deadline, self._word_at, self._asked = None, None, False
+        self._deadline, self._word_at, self._asked, self.kept_company = None, None, False, False
 
     def agent_quiet(self, now: float) -> None:
         """The agent's audio ran out."""

@@ -231,7 +231,7 @@ async def test_no_model_at_all_and_the_caller_gets_the_fallback(company: Any, ro
 
 @pytest.mark.parametrize("which", ["stuck", "stuck=2"], ids=["greeting", "answer"])
 async def test_who_waits_long_for_the_model_hears_that_they_are_not_alone(rig: MakeRig, which: str) -> None:
-    node = await rig(faulty(which))
+    node = await rig(faulty(which), agent={"greeting": "Hello.", "no_input_s": 4.0})
     async with node.phone() as phone:
         await phone.dial("100")
         if which == "stuck=2":
@@ -241,6 +241,24 @@ async def test_who_waits_long_for_the_model_hears_that_they_are_not_alone(rig: M
         await until(lambda: one_moment(node) in phone.media.received_payload(), "the word")
         spoken = len(node.of(model.AgentSpoke))
         assert spoken == (1 if which == "stuck=2" else 0)  # which is no answer, and counts as none
+        node.standin.faults = Faults()
+        await until(lambda: bool(recovered(node)), "another session")
+        await until(lambda: len(node.of(model.AgentSpoke)) > spoken, "its voice, and not behind the soft sound")
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_who_asks_again_and_gets_no_answer_again_need_not_wait_for_the_whole_patience(rig: MakeRig) -> None:
+    node = await rig(faulty())  # no_input_s is 10
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        node.standin.misbehave(parse_faults(["stuck"]))
+        await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: one_moment(node) in phone.media.received_payload(), "the word")
+        await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: bool(recovered(node)), "another session")
     await node.ended()
     await node.nothing_left()
 

@@ -85,3 +85,15 @@ def test_an_answer_in_time_needs_no_word() -> None:
     n.caller_pauses(6.0)
     n.caller_speaks()
     assert n.deadline is None
+
+
+def test_whether_they_have_been_kept_company_is_known_until_the_agent_speaks() -> None:
+    n = ladder()
+    n.caller_pauses(1.0)
+    n.kept_company = isinstance(n.handle_timer(4.0), KeepCompany)
+    n.caller_speaks()
+    n.caller_pauses(6.0)
+    assert n.handle_timer(9.0) == KeepCompany()
+    assert n.kept_company
+    n.agent_speaks()
+    assert not n.kept_company
