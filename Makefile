@@ -26,7 +26,7 @@ run: venv-run
 
 test: venv-dev
 	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip --tool prometheus --tool amtool
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-peers)
 
 # Clients of other projects judge the stand-in; their dependencies fight with ours, so they live apart.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -22,7 +21,6 @@ from sipagent.config import Agent
 from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, KeepCompany, NoInput, Say
 from sipagent.flow.phrases import Phrase
-from sipagent.ledger import heard
 from sipagent.media import Flushed
 from sipagent.model import Role
 from sipagent.outcome import CallOutcome, Reason
@@ -31,6 +29,7 @@ from sipagent.tones import looped
 from sipagent.tools.calls import HOLD
 from sipagent.tools.desk import Desk
 from sipagent.turns import TurnClock
+from sipagent.words import Words
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
 from sipagent.xai.client import RealtimeClient
@@ -41,8 +40,6 @@ MODEL_WORD_S = 2.0
 """After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
 SPEAKS_S = 0.3
 """Whose last sound is no older has not finished."""
-MAX_ITEMS = 8
-"""Of the agent whose words are remembered until they have been heard; more are never queued."""
 SPOKEN_TIMEOUT_S = 15.0
 """Longest wait for a last word to be spoken; a longer text is cut."""
 Emit = Callable[..., None]
@@ -87,10 +84,7 @@ class Talk:
         """The caller has said something, ever."""
         self._quiet.set()
         self._turn = TurnClock()
-        self._words: dict[str, str] = {}
-        """What the model says in each item that may not have been heard to its end, oldest first."""
-        self._cut: deque[str] = deque(maxlen=8)
-        """Items that were spoken over: what the model still tells of them has not been heard."""
+        self._words = Words()
         self._held: Callable[[bytes], object] | None = None
         self._holds = 0
         self._left = self._mute = False
@@ -434,25 +428,12 @@ class Talk:
         return self._media.talking
 
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
-        if role is Role.AGENT:
-            if item_id in self._cut:
-                return
-            self._words.pop(item_id, None)
-            self._words[item_id] = text
-            if len(self._words) > MAX_ITEMS:
-                del self._words[next(iter(self._words))]
-        self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
+        if role is not Role.AGENT or self._words.said(item_id, text):
+            self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
 
     def _heard_so_far(self, flushed: Flushed) -> None:
-        """The item under way was heard up to here, those after it not at all: the transcript says so."""
-        items = list(self._words)
-        start = items.index(flushed.item_id) if flushed.item_id in items else len(items)
-        self._cut.append(flushed.item_id)
-        for item_id in items[start:]:
-            text = self._words.pop(item_id)
-            own = item_id == flushed.item_id
-            self._cut.append(item_id)
-            text = heard(text, flushed.played_ms, flushed.dropped_of_item_ms) if own else ""
+        """The transcript says how much of it was heard."""
+        for item_id, text in self._words.cut(flushed):
             self._emit(model.Transcript, role=Role.AGENT, item_id=item_id, text=text, final=True, cut=True)
 
     # --- from the media

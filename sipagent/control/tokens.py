@@ -129,7 +129,7 @@ class Tokens:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)  # noqa: PTH105 - beside mkstemp's text
-        except BaseException:
+        except BaseException:  # Ctrl-C too: half a file of tokens must not stay beside the whole one
             os.unlink(temporary)  # noqa: PTH108
             raise
 

@@ -9,12 +9,10 @@ speaking take time and belong to others, so they go out as `Hear` and `Speak` an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
 from sipagent.standin import items
-from sipagent.standin.answer import Answer
 from sipagent.standin.config import MODEL_NAME, Mode, StandinConfig
 from sipagent.standin.conversation import Conversation
 from sipagent.standin.faults import Faults
@@ -25,6 +23,7 @@ from sipagent.standin.record import Record
 from sipagent.standin.responder import Responder
 from sipagent.standin.script import Reply, Script
 from sipagent.standin.settings import Settings, merge
+from sipagent.standin.turn import Turn
 from sipagent.standin.wire import Event, NewId, Refusal, error_body, new_id
 
 _STALL_S = 0.3
@@ -32,26 +31,6 @@ _STALL_S = 0.3
 a phone with silence suppression would else never end its turn. Ours; the real behaviour is not known."""
 _REPEAT_S = 0.1
 """Between the repeats of the faults that repeat an event."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """A user turn made of speech: one item, one or more stretches of sound."""
-
-    item_id: str
-    stopped_at: float = 0.0
-    last_audio: bytes = b""
-    parts: list[str | None] = field(default_factory=list)
-    """What was heard of each stretch; None while it is being recognised."""
-    answer: Answer | None = None
-    """The response opened for it, if any: once that has begun to speak, the turn is over."""
-
-    @property
-    def transcript(self) -> str | None:
-        """All that was heard, or None while some of it is open."""
-        if any(part is None for part in self.parts):
-            return None
-        return " ".join(part for part in self.parts if part)
 
 
 class _Head(msgspec.Struct, gc=False):

@@ -21,7 +21,7 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.phone.phone import Phone, PhoneConfig
 from tests.asterisk.fixtures import free_port
-from tests.waiting import START_S, until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -135,7 +135,7 @@ async def ready(env: dict[str, str]) -> None:
     async def is_ready() -> bool:
         return (await get(env, "/readyz"))[0] == 200
 
-    await until(is_ready, "the node to be ready", START_S)
+    await until(is_ready, "the node to be ready")
 
 
 async def test_run_serves_its_api_and_survives_the_death_of_a_worker(

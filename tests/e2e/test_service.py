@@ -13,7 +13,7 @@ from sipagent.asterisk.run import Asterisk
 from tests.asterisk.fixtures import free_port
 from tests.e2e.test_processes import CONFIG, environment, get, on, sipagent
 from tests.service.listener import listening
-from tests.waiting import START_S, until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +25,7 @@ async def test_a_node_tells_how_it_does(asterisk: Asterisk, tmp_path: Path) -> N
     with listening(tmp_path / "notify") as ear:
         env |= {"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "30000000"}
         async with sipagent(env, "run", "--standin", "--config", str(file)) as process:
-            await until(lambda: "0 calls; takes calls" in ear.told("STATUS"), "the node to take calls", START_S)
+            await until(lambda: "0 calls; takes calls" in ear.told("STATUS"), "the node to take calls")
             await until(lambda: len(ear.told("WATCHDOG")) > 1, "a watchdog that is fed")
             assert ear.told("READY") == ["1"]
             for worker in (await get(env, "/readyz"))[1]["workers"]:
@@ -61,14 +61,14 @@ async def test_what_is_away_at_the_start_is_told_and_waited_for(asterisk: Asteri
     env = on(asterisk, tmp_path / "run", **away, ASTERISK__HTTP_PORT=free_port())
     no_asterisk = "worker 1 has no Asterisk"
     async with sipagent(env, "run", "--config", str(file)):
-        await until(lambda: says(503, no_asterisk), lambda: f"what is away to be told, and not {told}", START_S)
+        await until(lambda: says(503, no_asterisk), lambda: f"what is away to be told, and not {told}")
         endpoint, database = told["troubles"]
         assert endpoint.startswith("realtime endpoint main: 127.0.0.1:")
         assert database == "the records' database is away: events wait in the spool"
 
     env = on(asterisk, tmp_path / "run", **away)
     async with sipagent(env, "run", "--config", str(file)):
-        await until(lambda: says(200), lambda: f"calls to be taken all the same, and not {told}", START_S)
+        await until(lambda: says(200), lambda: f"calls to be taken all the same, and not {told}")
 
 
 async def test_so_does_its_asterisk(tmp_path: Path) -> None:
