@@ -16,13 +16,12 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
-from sipagent.ari.client import media_id
 from sipagent.errors import ToolError
 
 APP = "sipagent-1"
 """What the first worker registers."""
 CALL = "bench-{}"
-_MEDIA = re.compile(media_id(CALL.format(r"(\d+)"), APP))
+_MEDIA = re.compile(CALL.format(r"(\d+)") + "-media-.+")
 
 Started = Callable[[int, int], None]
 """`started(call, port)`: the worker hears this call's RTP at this port."""
@@ -131,7 +130,7 @@ class Switch:
             case ("POST", ["channels", _, "ring" | "answer" | "variable"]) | ("POST", ["bridges", _, "addChannel"]):
                 return 204, None
             case "DELETE", ["channels" | "bridges", name]:
-                if name.endswith("-bridge"):  # the last thing of a call to go
+                if "-bridge-" in name:  # the last thing of a call to go
                     self.live.discard(int(name.split("-")[1]))
                     if not self.live:
                         self._empty.set()

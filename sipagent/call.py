@@ -21,8 +21,8 @@ import structlog
 from sipagent import carried as carried_by
 from sipagent import model, tracecontext
 from sipagent.ari import events as ari_events
-from sipagent.ari.client import ChannelEvents, bridge_id, media_id
-from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, mixing_bridge
+from sipagent.ari.client import ChannelEvents
+from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, drop_bridges, mixing_bridge
 from sipagent.audio import Law
 from sipagent.caller import Caller, Gone
 from sipagent.carried import Carried
@@ -232,8 +232,7 @@ class Call:
         if carried.leg:
             left = carried.app if carried.app != ari.app else ""
             await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), left=left)
-        await ChannelHandle(ari, media_id(self.id, carried.app)).hang_up(16)
-        await self._drop_bridge(carried.app)
+        await drop_bridges(ari, self.id)
         self.recording.wanted = carried.record
         visitor = Visitor(
             self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
@@ -253,16 +252,12 @@ class Call:
             if left:
                 await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
                 await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
-                await self._drop_bridge(left)
+                await drop_bridges(ari, self.id, leg.id)
                 bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
                 await _until_here(happenings)
                 await bridge.add(caller, leg)
             await Caller(leg, happenings).until_gone()
         raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
-
-    async def _drop_bridge(self, app: str) -> None:
-        with contextlib.suppress(AriError):
-            await self._house.ari.request("DELETE", f"bridges/{bridge_id(self.id, app)}")
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
         """What another worker must know rides on the channel, at most `CARRY_EVERY_S` old."""

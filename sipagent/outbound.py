@@ -103,7 +103,7 @@ class Detector:
         """Human, machine or fax, and AMD's reasons; UNKNOWN when it cannot say."""
         try:
             async with asyncio.timeout(DETECT_WITHIN_S):
-                status, cause = await self._ask("sipagent-amd", "amd")
+                status, cause = await self._ask("sipagent-amd")
         except (TimeoutError, AriError) as error:
             return Disposition.UNKNOWN, str(error) or "no verdict in time"
         known = {"HUMAN": Disposition.HUMAN, "MACHINE": Disposition.MACHINE, "FAX": Disposition.FAX}
@@ -113,13 +113,13 @@ class Detector:
         """Return when a greeting is over: its tone was heard, or a second of silence, or neither in time."""
         with contextlib.suppress(TimeoutError, AriError):
             async with asyncio.timeout(TONE_WITHIN_S):
-                status, _ = await self._ask("sipagent-tone", "tone")
+                status, _ = await self._ask("sipagent-tone")
                 return status
         return "TIMEOUT"
 
-    async def _ask(self, context: str, name: str) -> tuple[str, str]:
+    async def _ask(self, context: str) -> tuple[str, str]:
         """Send a snoop into the dialplan; the two words it comes back with."""
-        async with snoop(self._channel, f"{self._channel.id}-{name}", spy="in") as spy:
+        async with snoop(self._channel, spy="in") as spy:
             await prepare(spy.channel, Place(context))
             await spy.channel.continue_in(context)
             while True:

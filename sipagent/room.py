@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 
 from sipagent import model
-from sipagent.ari.client import media_id
 from sipagent.ari.objects import BridgeHandle, ChannelHandle, external_media, mixing_bridge
 from sipagent.audio import PTIME_MS, Law
 from sipagent.barge_in import BargeIn
@@ -95,7 +94,7 @@ class Room:
         external = await self._undo_media.enter_async_context(
             external_media(
                 house.ari,
-                media_id(self._call_id, self._house.ari.app),
+                self._call_id,
                 host=house.settings.media.address,
                 port=socket.port,
                 audio_format=self.law,

@@ -123,7 +123,7 @@ class Supervision:
 
     async def _listen(self, leg: Leg, caller: ChannelHandle) -> None:
         ari = self._house.ari
-        spy = await self._listening.enter_async_context(snoop(caller, f"{self._call_id}-spy", spy="both"))
+        spy = await self._listening.enter_async_context(snoop(caller, spy="both"))
         bridge = await self._listening.enter_async_context(mixing_bridge(ari, spy.channel.id))
         await bridge.add(leg.channel, spy.channel)
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -46,18 +47,18 @@ OnCall = Callable[[events.StasisStart], None]
 OnOrphan = Callable[[events.Channel], None]
 
 
-def bridge_id(channel_id: str, app: str) -> str:
-    """Of the bridge that an application makes for a call's channel.
+def new_id(channel_id: str, kind: str) -> str:
+    """Of a bridge, a media channel, a snoop that is made for a channel: one that was never there before.
 
-    It says whose it is, also because Asterisk may know the bridge of a worker that died for half a second after its
-    DELETE: the one who takes the call over must not wait for that (409).
+    Asterisk may know a bridge for half a second after its DELETE, and refuses a second of that id with 409: who takes
+    over the call of a worker that died, or makes anew what has just gone, must not wait for that.
     """
-    return f"{channel_id}-{app}-bridge"
+    return f"{channel_id}-{kind}-{secrets.token_hex(4)}"
 
 
-def media_id(channel_id: str, app: str) -> str:
-    """Of the ExternalMedia channel beside a call's; named like its bridge, for the same reason."""
-    return f"{channel_id}-{app}-media"
+def made_for(bridge_id: str) -> str:
+    """The channel for which `mixing_bridge` made this bridge."""
+    return bridge_id.rpartition("-bridge-")[0]
 
 
 class ChannelEvents:
@@ -193,7 +194,7 @@ class AriClient:
                 owned.deliver(events.StasisStart(channel, args, self.app))
         for bridge in await self.request("GET", "bridges"):
             # Made by `mixing_bridge` under our name, for a call that nobody here has.
-            if bridge["name"] == self.app and bridge["id"].removesuffix(bridge_id("", self.app)) not in self._listeners:
+            if bridge["name"] == self.app and made_for(bridge["id"]) not in self._listeners:
                 with contextlib.suppress(AriRefused):
                     await self.request("DELETE", f"bridges/{bridge['id']}")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from sipagent.ari import events
-from sipagent.ari.client import AriClient, ChannelEvents, bridge_id
+from sipagent.ari.client import AriClient, ChannelEvents, made_for, new_id
 from sipagent.errors import AriError, AriRefused, AriUnavailable
 
 STASIS_START_TIMEOUT_S = 5.0
@@ -130,8 +130,8 @@ class ExternalMedia:
 
 @contextlib.asynccontextmanager
 async def mixing_bridge(ari: AriClient, channel_id: str) -> AsyncIterator[BridgeHandle]:
-    """The bridge of a call's channel, for the length of the block; its name says which application made it."""
-    its_id = bridge_id(channel_id, ari.app)
+    """A bridge for a channel, for the length of the block; its name says which application made it."""
+    its_id = new_id(channel_id, "bridge")
     try:  # asking is part of it: who is cancelled before the answer comes has a bridge all the same
         await ari.request("POST", f"bridges/{its_id}", {"type": "mixing,dtmf_events", "name": ari.app})
         yield BridgeHandle(ari, its_id)
@@ -139,23 +139,32 @@ async def mixing_bridge(ari: AriClient, channel_id: str) -> AsyncIterator[Bridge
         await _delete(ari, f"bridges/{its_id}")
 
 
+async def drop_bridges(ari: AriClient, channel_id: str, *keep: str) -> None:
+    """What `mixing_bridge` made for this channel elsewhere goes, and with it who is in there, but for `keep`."""
+    for bridge in await ari.request("GET", "bridges"):
+        if made_for(bridge["id"]) == channel_id:
+            for other in set(bridge["channels"]) - {channel_id, *keep}:
+                await ChannelHandle(ari, other).hang_up(16)
+            await _delete(ari, f"bridges/{bridge['id']}")
+
+
 @contextlib.asynccontextmanager
 async def external_media(
-    ari: AriClient, channel_id: str, *, host: str, port: int, audio_format: str, variables: Mapping[str, str]
+    ari: AriClient, call_id: str, *, host: str, port: int, audio_format: str, variables: Mapping[str, str]
 ) -> AsyncIterator[ExternalMedia]:
-    """An ExternalMedia channel that sends its RTP to `host`:`port`, for the length of the block.
+    """An ExternalMedia channel for a call that sends its RTP to `host`:`port`, for the length of the block.
 
     The request answers before the channel is in our application, and adding it to a bridge then is refused
     with 422: so its StasisStart is awaited.
     """
-    channel = ChannelHandle(ari, channel_id)
-    with ari.listen(channel_id) as happenings:
+    channel = ChannelHandle(ari, new_id(call_id, "media"))
+    with ari.listen(channel.id) as happenings:
         try:
             await ari.request(
                 "POST",
                 "channels/externalMedia",
                 {
-                    "channelId": channel_id,
+                    "channelId": channel.id,
                     "app": ari.app,
                     "external_host": f"{host}:{port}",
                     "format": audio_format,
@@ -183,17 +192,17 @@ class Snoop:
 
 
 @contextlib.asynccontextmanager
-async def snoop(channel: ChannelHandle, snoop_id: str, *, spy: str) -> AsyncIterator[Snoop]:
+async def snoop(channel: ChannelHandle, *, spy: str) -> AsyncIterator[Snoop]:
     """A snoop on a channel for the length of the block. `spy`: in (what it says), out (what it hears) or both.
 
     It copies frames as they pass; the channel's bridge stays as it is.
     """
     ari = channel.ari
-    handle = ChannelHandle(ari, snoop_id)
-    with ari.listen(snoop_id) as happenings:
+    handle = ChannelHandle(ari, new_id(channel.id, "snoop"))
+    with ari.listen(handle.id) as happenings:
         try:
             await ari.request(
-                "POST", f"channels/{channel.id}/snoop/{snoop_id}", {"spy": spy, "app": ari.app, "appArgs": "snoop"}
+                "POST", f"channels/{channel.id}/snoop/{handle.id}", {"spy": spy, "app": ari.app, "appArgs": "snoop"}
             )
             await _until_started(happenings, ari)
             yield Snoop(handle, happenings)

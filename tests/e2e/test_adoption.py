@@ -112,7 +112,7 @@ async def test_the_conversation_goes_on(
         assert len({event["conversation_id"] for event in sessions}) == 1  # the model was not asked to begin anew
         await ready(env)
     assert "0 active channels" in await asterisk.cli("core show channels count")
-    assert "-bridge" not in await asterisk.cli("bridge show all")
+    assert "-bridge-" not in await asterisk.cli("bridge show all")
 
 
 async def test_a_menu_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:

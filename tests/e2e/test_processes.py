@@ -175,7 +175,7 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
         assert re.search(r'sipagent_calls_ended_total\{.*reason="caller_hangup",.*\} 1\.0', told)
         assert 'reason="worker_lost"' not in told
         assert "0 active channels" in await asterisk.cli("core show channels count")
-        assert "-bridge" not in await asterisk.cli("bridge show all")
+        assert "-bridge-" not in await asterisk.cli("bridge show all")
         async with phone_on(asterisk, root) as phone:
             await phone.dial("100")
             assert await phone.wait_answered()

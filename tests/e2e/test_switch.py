@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sipagent import model
 from sipagent.ari.client import AriClient
-from sipagent.ari.objects import ChannelHandle
+from sipagent.ari.objects import ChannelHandle, drop_bridges, external_media, mixing_bridge
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.errors import AriRefused, AriUnavailable
@@ -56,6 +57,29 @@ async def test_requests_over_the_events_socket(asterisk: Asterisk) -> None:
     assert (await ari.request("GET", "asterisk/variable", {"variable": "ODD"}))["value"] == odd
     results = await asyncio.gather(*(ari.request("GET", "asterisk/ping") for _ in range(200)))
     assert len(results) == 200
+    await stopped(running)
+
+
+async def test_what_is_made_for_a_call_is_never_refused_for_what_has_just_gone(asterisk: Asterisk) -> None:
+    """By its own worker a moment ago, or by one that died under it: Asterisk knows a bridge for a while longer."""
+    ari = client(asterisk)
+    running = asyncio.create_task(ari.run())
+    await until(lambda: ari.connected, "the socket")
+    media = partial(external_media, ari, "a-call", host="127.0.0.1", port=9, audio_format="alaw", variables={})
+    for _ in range(20):
+        async with mixing_bridge(ari, "a-call") as bridge, media() as channel:
+            await bridge.add(channel.channel)
+    async with mixing_bridge(ari, "a-call-2") as other, mixing_bridge(ari, "a-call") as bridge, media() as channel:
+        await bridge.add(channel.channel)
+        for _ in range(2):  # twice is fine
+            await drop_bridges(ari, "a-call")
+        async with mixing_bridge(ari, "a-call"):
+
+            async def nothing_else_is_left() -> bool:
+                bridges = {one["id"] for one in await ari.request("GET", "bridges")}
+                return len(bridges) == 2 and other.id in bridges and not await ari.channels()
+
+            await until(nothing_else_is_left, "the media channel to go with its bridge")
     await stopped(running)
 
 
