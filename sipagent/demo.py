@@ -82,8 +82,8 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
     say = _Step(console)
     options = ["--config", str(demo.config)]
     async with contextlib.AsyncExitStack() as stack:
-        if node.needs_standin(settings):
-            settings = node.with_standin(settings)
+        if not settings.has_model:
+            settings = settings.on_standin()
             options.append("--standin")
             with console.status("starting the stand-in ..."):
                 await stack.enter_async_context(_standin(settings, root))
@@ -109,7 +109,7 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
 
 def _load(demo: Demo) -> Settings:
     settings = config.load(demo.config)
-    return node.with_standin(settings) if node.needs_standin(settings) else settings
+    return settings if settings.has_model else settings.on_standin()
 
 
 @contextlib.asynccontextmanager

@@ -12,8 +12,6 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk import services, trunks
@@ -26,7 +24,6 @@ from sipagent.standin.config import StandinConfig
 
 READY_TIMEOUT_S = 15.0
 """Prompts are rendered, workers start Python and dial Asterisk; measured 1 to 2 s."""
-STANDIN_KEY = "stand-in"
 
 
 def asterisk_config(settings: Settings) -> AsteriskConfig:
@@ -53,22 +50,6 @@ def asterisk_config(settings: Settings) -> AsteriskConfig:
 def standin_config(settings: Settings, root: Root) -> StandinConfig:
     """The scripted agent on loopback."""
     return StandinConfig(port=settings.standin.port, flite=tuple(root.command("flite")))
-
-
-def needs_standin(settings: Settings) -> bool:
-    """Neither a key for xAI nor another endpoint."""
-    return not settings.realtime.url and not settings.realtime.api_key.get_secret_value()
-
-
-def with_standin(settings: Settings) -> Settings:
-    """The same settings with the stand-in as the voice model."""
-    realtime = settings.realtime.model_copy(
-        update={
-            "url": f"ws://127.0.0.1:{settings.standin.port}/v1/realtime",
-            "api_key": SecretStr(STANDIN_KEY),
-        }
-    )
-    return settings.model_copy(update={"realtime": realtime})
 
 
 @contextlib.asynccontextmanager

@@ -12,10 +12,11 @@ from sipagent import coredumps, node
 from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import Root, find_root
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, app, run_async, settings_of, until_signal
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, group, run_async, settings_of, until_signal
 from sipagent.notify import ServiceManager
 
-asterisk_app = typer.Typer(help="Run a private Asterisk from asterisk-conf/.", no_args_is_help=True)
+app = group()
+asterisk_app = group(help="Run a private Asterisk from asterisk-conf/.")
 app.add_typer(asterisk_app, name="asterisk")
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: the application, its options, the configuration, the loop."""
+"""What the commands share: how they are declared, their options, the configuration, the loop."""
 
 from __future__ import annotations
 
@@ -12,18 +12,9 @@ from typing import Annotated, Any, TypeVar
 import aiohttp
 import typer
 
-from sipagent import config, node, secretfiles
+from sipagent import config, secretfiles
 from sipagent.config import Settings
 from sipagent.errors import ToolError
-
-app = typer.Typer(
-    name="sipagent",
-    help="A SIP softswitch agent: Asterisk in front, a realtime voice model behind.",
-    epilog="First steps: `sipagent demo` brings everything up and calls it; `sipagent doctor` says what is missing.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
@@ -33,11 +24,16 @@ DEFAULT_CONFIG = Path("sipagent.toml")
 T = TypeVar("T")
 
 
+def group(**more: Any) -> typer.Typer:
+    """Commands of one module, or of one word (`sipagent token ...`)."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, **more)
+
+
 def settings_of(config_file: Path, *, standin: bool = False) -> Settings:
     """The configuration; passwords nobody chose are made on the way."""
     secretfiles.ensure(config.run_dir_of(config_file))
     settings = config.load(config_file)
-    return node.with_standin(settings) if standin else settings
+    return settings.on_standin() if standin else settings
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, app, node_api, pair, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, group, node_api, pair, run_async
 from sipagent.config import Settings
 from sipagent.errors import ToolError
+
+app = group()
 
 LOOK_EVERY_S = 0.5
 

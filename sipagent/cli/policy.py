@@ -12,7 +12,7 @@ import typer
 
 from sipagent import config, worker
 from sipagent.asterisk import shown
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, pair, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, pair, run_async
 from sipagent.config import LogSettings
 from sipagent.flow import graph
 from sipagent.flow.phrases import RECORDING
@@ -21,6 +21,8 @@ from sipagent.observe import logs
 from sipagent.routing.facts import Invite, clean_header, facts_of
 from sipagent.routing.routes import Routes
 from sipagent.tools import trial
+
+app = group()
 
 
 @app.command(epilog="Example: sipagent check sipagent.toml")

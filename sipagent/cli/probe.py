@@ -10,9 +10,11 @@ from urllib.parse import quote
 import typer
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, node_api, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, node_api, run_async
 from sipagent.config import Settings
 from sipagent.errors import ToolError
+
+app = group()
 
 
 @app.command(epilog="Example: sipagent probe uk")

@@ -9,11 +9,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, settings_of
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, settings_of
 from sipagent.control.recordings.shelf import Shelf
 from sipagent.errors import ToolError
 
-recordings_app = typer.Typer(help="Recorded calls, as they lie on the disk of this machine.", no_args_is_help=True)
+app = group()
+recordings_app = group(help="Recorded calls, as they lie on the disk of this machine.")
 app.add_typer(recordings_app, name="recordings")
 
 

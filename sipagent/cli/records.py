@@ -1,7 +1,4 @@
-"""Commands for the records. They read the database themselves, so they work while nothing else of sipagent runs.
-
-What reaches the database is imported where it is used: a worker is started by the same command line and has none.
-"""
+"""Commands for the records. They read the database themselves, so they work while nothing else of sipagent runs."""
 
 from __future__ import annotations
 
@@ -10,17 +7,19 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from sipagent import config
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, run_async
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, run_async
 from sipagent.errors import ToolError
-from sipagent.records import picture, report
+from sipagent.records import database, picture, report
+from sipagent.records.service import store_for
+from sipagent.records.store import Filter, Store
 
-if TYPE_CHECKING:
-    from sipagent.records.store import Store
+app = group()
 
 T = TypeVar("T")
 
@@ -47,8 +46,6 @@ def calls(
     as_json: JsonOption = False,
 ) -> None:
     """Calls that were, and those that are, newest first."""
-    from sipagent.records.store import Filter  # noqa: PLC0415
-
     wanted = Filter(
         _moment(since, "--since"),
         _moment(until, "--until"),
@@ -91,11 +88,6 @@ def call_report(
 
 
 def _read(config_file: Path, question: Callable[[Store], Awaitable[T]]) -> T:
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
-    from sipagent.records import database  # noqa: PLC0415
-    from sipagent.records.service import store_for  # noqa: PLC0415
-
     settings = config.load(config_file)
     where = settings.records.url or settings.run_dir / "records.db"
     if not settings.records.url and not Path(where).exists():

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, app, settings_of
+from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, settings_of
 from sipagent.control.scopes import Scope
 from sipagent.control.tokens import Token, Tokens
 
-token_app = typer.Typer(help="Tokens for the API; the node knows of a change at once.", no_args_is_help=True)
+app = group()
+token_app = group(help="Tokens for the API; the node knows of a change at once.")
 app.add_typer(token_app, name="token")
 
 

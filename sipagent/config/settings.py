@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -38,6 +38,8 @@ from sipagent.config.trunks import Trunk
 from sipagent.config.trunks import check as check_trunks
 from sipagent.config.watching import Probe, ProbeName, TracingSettings
 from sipagent.config.webhooks import Webhook
+
+STANDIN_KEY = "stand-in"
 
 
 class Settings(BaseSettings):
@@ -114,6 +116,16 @@ class Settings(BaseSettings):
         if mine[0] <= theirs[1] and theirs[0] <= mine[1]:
             raise ValueError(f"media.ports: {list(mine)} overlaps asterisk.rtp_ports {list(theirs)}")
         return self
+
+    @property
+    def has_model(self) -> bool:
+        """There is somebody to talk with callers: xAI and a key for it, or another endpoint."""
+        return bool(self.realtime.url or self.realtime.api_key.get_secret_value())
+
+    def on_standin(self) -> Settings:
+        """The same with the stand-in as the voice model."""
+        theirs = {"url": f"ws://127.0.0.1:{self.standin.port}/v1/realtime", "api_key": SecretStr(STANDIN_KEY)}
+        return self.model_copy(update={"realtime": self.realtime.model_copy(update=theirs)})
 
     @property
     def control_socket(self) -> Path:

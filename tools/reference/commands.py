@@ -7,8 +7,7 @@ from typing import Any
 
 import typer
 
-import sipagent.cli  # noqa: F401 - its modules add the commands
-from sipagent.cli.common import app
+from sipagent.cli import app
 from tools.reference import MADE
 from tools.reference.words import table
 

@@ -1,0 +1,50 @@
+"""The command line as a whole: every command is found, and loads what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sipagent import cli
+
+HEAVY = ("fastapi", "uvicorn", "sqlalchemy", "mcp", "opentelemetry", "pocketsphinx", "sipagent.app", "sipagent.demo")
+
+
+def test_every_command_of_every_module_is_listed() -> None:
+    declared: dict[str, str] = {}
+    for module in pkgutil.iter_modules(cli.__path__):
+        if app := getattr(importlib.import_module(f"sipagent.cli.{module.name}"), "app", None):
+            declared |= dict.fromkeys(typer.main.get_group(app).commands, module.name)
+    assert declared == cli.MODULES
+    told = CliRunner().invoke(cli.app, ["--help"])
+    assert told.exit_code == 0
+    assert [line.split()[0] for line in told.output.partition("Commands:\n")[2].splitlines() if line[2:3].isalpha()][
+        : len(cli.MODULES)
+    ] == list(cli.MODULES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["chek"], "Did you mean 'check'?"),
+        (["worker", "0"], "greater than or equal to 1"),
+        ([], "Usage: sipagent"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: list[str], said: str) -> None:
+    told = CliRunner().invoke(cli.app, arguments)
+    assert told.exit_code == 2
+    assert said in told.output
+
+
+def test_a_worker_is_started_with_what_a_worker_needs() -> None:
+    """A caller may be waiting for it."""
+    code = f"import sys, sipagent.cli as c; c.Commands()['worker']; print([n for n in {HEAVY!r} if n in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
