@@ -19,6 +19,7 @@ from bench import (
     build,
     crowd,
     door,
+    export,
     flood,
     node,
     parts,
@@ -243,6 +244,20 @@ def run_flood(
     """The worker alone, its calls' RTP ports flooded with foreign packets: does anybody hear or feel it?"""
     case = Case("worker", calls, seconds=seconds, fifo=fifo)
     _keep(flood.Sitting(*results.stamp(), _run(flood.compare(case, packets_per_second, print))), out)
+
+
+@app.command("export", epilog="Example: python -m bench export --calls 50 --records 300000")
+def run_export(
+    calls: Annotated[int, typer.Option(min=1, max=400, help="At once.")] = sitting.EXPORT.calls,
+    records: Annotated[int, typer.Option(min=1, help="Calls of the past, all of which are exported.")] = (
+        sitting.EXPORT.records
+    ),
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="The window that is measured.")] = 10.0,
+    out: OutOption = build.BUILD / "export.json",
+) -> None:
+    """Whole node, a crowd, and exports of a year's records beside it: do callers feel them?"""
+    case = crowd.Case(calls, seconds, records=records)
+    _keep(export.Sitting(*results.stamp(), records, _run(export.compare(case, print))), out)
 
 
 @app.command("all", epilog="Example: python -m bench all --churn-minutes 4    python -m bench all --only crowd")

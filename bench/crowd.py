@@ -9,7 +9,9 @@ with all of the node in between. SIPp signals; it takes no part in the media.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -37,6 +39,8 @@ class Case:
     fifo: bool = False
     lose_every: int = 0
     """Of each caller's frames one in so many is not sent: the self-check."""
+    records: int = 0
+    """Calls of the past that the node's records hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +71,26 @@ class Sitting:
     kind: Literal["crowd"] = "crowd"
 
 
-async def measure(case: Case, say: Callable[[str], None] = lambda _: None) -> Run:
+Beside = Callable[[Node], AbstractAsyncContextManager[None]]
+"""What goes on at the node while it is measured."""
+
+
+async def measure(
+    case: Case, say: Callable[[str], None] = lambda _: None, beside: Beside = lambda _: contextlib.nullcontext()
+) -> Run:
     """One run on a fresh node. NotUp when its calls do not come up."""
     phases = ("--seconds", str(case.seconds), "--settle", str(case.settle_s), "--lose", str(case.lose_every))
-    async with whole(Shape(case.calls, phases=phases, fifo=case.fifo), say) as node:
+    async with whole(Shape(case.calls, phases=phases, fifo=case.fifo, records=case.records), say) as node:
         async with node.dial(case.calls, case.rate, _FOREVER_S) as callers:
             try:
                 await node.load.hear("up", case.calls / case.rate + RAMP_PATIENCE_S)
             except NotUp:
                 raise NotUp(f"{await node.channels()} channels, {dict(node.ended())}") from None
             await node.load.hear("start", case.settle_s + PATIENCE_S)
-            before = await node.level()
-            await node.load.hear("end", case.seconds + PATIENCE_S)
-            after = await node.level()
+            async with beside(node):
+                before = await node.level()
+                await node.load.hear("end", case.seconds + PATIENCE_S)
+                after = await node.level()
             figures = await node.load.figures()
             await node.hang_up_all()
             await callers.wait(_LEAVE_S)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import insert, select
 
 from sipagent import model
-from sipagent.records import database, picture, report
+from sipagent.records import database, picture, report, tables
 from sipagent.records.recorder import Recorder
 from sipagent.records.redaction import Redaction
 from sipagent.records.spool import Spool
@@ -36,7 +37,29 @@ def of(call_id: str, events: list[model.CallEvent], at: float) -> list[model.Cal
     return [msgspec.structs.replace(event, call_id=call_id, at=event.at + at) for event in events]
 
 
-async def fill(keeper: Recorder) -> None:
+async def fill(url: str, calls: int) -> None:
+    """Make records at this URL that hold so many calls, a minute between each two; only the calls themselves.
+
+    A few come as workers tell of them, the others are their likes.
+    """
+    store = Store(database.engine_for(url))
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = Recorder(store, Spool(Path(folder) / "spool", 1 << 28), Redaction(), Path(folder) / "refused")
+        await keeper.open()
+        async with keeper.running():
+            for event in of("call-0", call(at=1_790_000_000.0), 0.0):
+                keeper.take(event)
+            await keeper.settled()
+    async with store.writing() as session:
+        like = dict((await session.execute(select(tables.Call.__table__))).mappings().one())
+        for first in range(1, calls, 1000):
+            numbers = range(first, min(first + 1000, calls))
+            rows = [like | {"id": f"call-{number}", "start": like["start"] + number * 60.0} for number in numbers]
+            await session.execute(insert(tables.Call), rows)
+    await store.aclose()
+
+
+async def told(keeper: Recorder) -> None:
     """Ten thousand calls as fast as they go."""
     template = call(at=1_790_000_000.0)
     events = 0
@@ -115,7 +138,7 @@ async def main(url: str) -> None:
         await keeper.open()
         async with keeper.running():
             await steady(keeper)
-            await fill(keeper)
+            await told(keeper)
         await look(store)
         await store.aclose()
 

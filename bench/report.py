@@ -14,17 +14,20 @@ from typing import Any
 
 import msgspec
 
-from bench import arrivals, crowd, flood, node, picture, results
+from bench import arrivals, crowd, export, flood, node, picture, results
 from bench.results import Run, Spread
 from sipagent.errors import ToolError
 
-Sitting = results.Sitting | crowd.Sitting | arrivals.SetUp | arrivals.Churn | flood.Sitting | node.Result
+Sitting = (
+    results.Sitting | crowd.Sitting | arrivals.SetUp | arrivals.Churn | flood.Sitting | export.Sitting | node.Result
+)
 _TYPES: dict[str, Any] = {
     "alone": results.Sitting,
     "crowd": crowd.Sitting,
     "setup": arrivals.SetUp,
     "churn": arrivals.Churn,
     "flood": flood.Sitting,
+    "export": export.Sitting,
     "node": node.Result,
 }
 
@@ -88,6 +91,7 @@ def _render(sitting: Sitting) -> str:
         "setup": _setup,
         "churn": _churn,
         "flood": _flood,
+        "export": _export,
         "node": _node,
     }
     return f"{renderers[sitting.kind](sitting)}\n\n{sitting.started_at[:16].replace('T', ' ')} UTC, {sitting.machine}."
@@ -234,6 +238,27 @@ def _flood(sitting: flood.Sitting) -> str:
         for one in sitting.flooded
     ]
     return f"{_table(columns, rows)}\n\nBeside {sitting.flooded[0].run.case.calls} calls."
+
+
+def _export(sitting: export.Sitting) -> str:
+    columns = ("calls exported a second", "MB a second", "control process, cores", "passed", "uplink p50/p99",
+               "pacing p50/p99", "first audio p99", "lost up / down", "machine busy")  # fmt: skip
+    rows = [
+        (
+            f"{one.calls_a_second:g}",
+            one.megabytes_a_second,
+            one.control_cores,
+            _verdict(one.run.faults),
+            _pair(one.run.figures.up.delay_ms),
+            _pair(one.run.figures.down.pacing_ms),
+            f"{one.run.figures.down.first_audio_ms.p99:.1f}",
+            f"{one.run.figures.up.lost} / {one.run.figures.down.lost}",
+            f"{one.run.busy:.0%}",
+        )
+        for one in sitting.runs
+    ]
+    about = f"Beside {sitting.runs[0].run.case.calls} calls; the records hold {sitting.records} calls."
+    return f"{_table(columns, rows)}\n\n{about}"
 
 
 def _node(result: node.Result) -> str:

@@ -10,15 +10,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import alone, arrivals, build, crowd, flood, node, report, results
+from bench import alone, arrivals, build, crowd, export, flood, node, report, results
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
 RESULTS = build.HERE / "RESULTS.md"
 PICTURE = build.HERE / "latency.svg"
-NAMES = ("alone-100", "alone-300", "alone-curve", "alone-capacity", "crowd", "setup", "flood", "node", "churn")
+NAMES = (
+    "alone-100",
+    "alone-300",
+    "alone-curve",
+    "alone-capacity",
+    "crowd",
+    "setup",
+    "flood",
+    "export",
+    "node",
+    "churn",
+)
 RATES = (5.0, 10.0, 20.0, 30.0, 40.0, 60.0)
 CROWDS = (50, 100, 150, 200)
+EXPORT = crowd.Case(20, seconds=10.0, records=100_000)
 
 Say = Callable[[str], None]
 
@@ -74,6 +86,9 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
     async def flooded() -> flood.Sitting:
         return flood.Sitting(*results.stamp(), await flood.compare(case, 100_000, say))
 
+    async def exported() -> export.Sitting:
+        return export.Sitting(*results.stamp(), EXPORT.records, await export.compare(EXPORT, say))
+
     return {
         "alone-100": lambda: compared(100, ("worker", "floor", "naive"), 2),
         "alone-300": lambda: compared(300, ("worker", "floor"), 3),
@@ -82,6 +97,7 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         "crowd": crowds,
         "setup": lambda: arrivals.set_up(RATES, 8.0, 2.0, say),
         "flood": flooded,
+        "export": exported,
         "node": lambda: node.run(50, 4.0, say),
         "churn": lambda: arrivals.churn(5.0, churn_minutes, 4.0, say),
     }

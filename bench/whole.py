@@ -22,7 +22,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench import build, processes
+from bench import build, processes, records
 from bench.bridges import tail
 from bench.callers import Callers, Plan, callers
 from bench.generator import Generator, generator
@@ -57,6 +57,8 @@ class Shape:
     phases: tuple[str, ...] = ()
     fifo: bool = False
     """The worker by its own `realtime_priority`, the load generator as well; Asterisk stays as it is."""
+    records: int = 0
+    """Calls of the past that its records hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ async def whole(shape: Shape, say: Callable[[str], None]) -> AsyncIterator[Node]
         config.write_text(_configuration(folder, ports, made.model_port, shape))
         secretfiles.ensure(folder)
         settings = load(config)
+        if shape.records:
+            await records.fill(settings.records_url, shape.records)
         server = await stack.enter_async_context(node.asterisk(settings, root, say))
         log = folder / "sipagent.log"
         env = os.environ | {"SSL_CERT_FILE": str(build.certificate()[0])}

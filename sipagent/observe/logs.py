@@ -76,96 +76,49 @@ def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
 
+_TOLD: dict[type[model.CallEvent], tuple[str, ...]] = {
+    model.CallStarted: ("caller", "called", "endpoint", "codec"),
+    model.CallRouted: ("route", "destination"),
+    model.TurnedAway: ("limit", "to"),
+    model.WaitingForSession: ("place",),
+    model.StepEntered: ("step",),
+    model.SessionOpened: ("model", "conversation_id", "connect_ms"),
+    model.RealtimeTrouble: ("what", "detail"),
+    model.TransferStarted: ("target", "how"),
+    model.TransferEnded: ("target", "result"),
+    model.LegEnded: ("leg", "answered", "result", "cause", "seconds"),
+    model.RecordingStarted: ("recording_id",),
+    model.RecordingPaused: ("recording_id", "by"),
+    model.RecordingResumed: ("recording_id", "by"),
+}
+"""What of an event stands in its line, which is named like the event."""
+_WARNINGS = (model.TurnedAway, model.RealtimeTrouble)
+
+
 def log_event(event: model.CallEvent) -> None:
     """Subscriber of CallEvents in the worker: the canonical line at the end, little before."""
-    log = structlog.get_logger()
+    log = structlog.get_logger().bind(call_id=event.call_id)
     match event:
         case model.CallEnded():
-            log.info(
-                "call_ended",
-                call_id=event.call_id,
-                result=event.outcome.result,
-                reason=event.outcome.reason,
-                fault=event.outcome.fault,
-                detail=event.outcome.detail,
-                duration_s=event.duration_s,
-                answered=event.answered,
-                turns=event.turns,
-                **{f"mos_{way}": leg.mos for way, leg in event.quality.items()},
-                **event.counters,
-            )
-        case model.CallStarted():
-            log.info(
-                "call_started",
-                call_id=event.call_id,
-                caller=event.caller,
-                called=event.called,
-                endpoint=event.endpoint,
-                codec=event.codec,
-            )
-        case model.CallRouted():
-            log.info("call_routed", call_id=event.call_id, route=event.route, destination=event.destination)
-        case model.TurnedAway():
-            log.warning("turned_away", call_id=event.call_id, limit=event.limit, to=event.to)
-        case model.WaitingForSession():
-            log.info("waiting_for_session", call_id=event.call_id, place=event.place)
-        case model.StepEntered():
-            log.info("step_entered", call_id=event.call_id, step=event.step)
-        case model.TransferStarted():
-            log.info("transfer_started", call_id=event.call_id, target=event.target, how=event.how)
-        case model.TransferEnded():
-            log.info("transfer_ended", call_id=event.call_id, target=event.target, result=event.result)
-        case model.RecordingStarted():
-            log.info("recording_started", call_id=event.call_id, recording_id=event.recording_id)
-        case model.RecordingPaused() | model.RecordingResumed():
-            what = "recording_paused" if isinstance(event, model.RecordingPaused) else "recording_resumed"
-            log.info(what, call_id=event.call_id, recording_id=event.recording_id, by=event.by)
-        case model.SessionOpened():
-            log.info(
-                "session_opened",
-                call_id=event.call_id,
-                model=event.model,
-                conversation_id=event.conversation_id,
-                connect_ms=event.connect_ms,
-            )
+            outcome = {name: getattr(event.outcome, name) for name in ("result", "reason", "fault", "detail")}
+            call = {name: getattr(event, name) for name in ("duration_s", "answered", "turns")}
+            heard = {f"mos_{way}": leg.mos for way, leg in event.quality.items()}
+            log.info("call_ended", **outcome, **call, **heard, **event.counters)
         case model.AgentSpoke() if event.latency_ms is not None and event.latency_ms > SLOW_TURN_MS:
-            log.info(
-                "slow_turn",
-                call_id=event.call_id,
-                latency_ms=event.latency_ms,
-                detection_ms=event.detection_ms,
-                model_ms=event.model_ms,
-                network_ms=event.network_ms,
-                own_ms=event.own_ms,
-            )
-        case model.RealtimeTrouble():
-            log.warning("realtime_trouble", call_id=event.call_id, what=event.what, detail=event.detail)
-        case model.LegEnded():
-            log.info(
-                "leg_ended",
-                call_id=event.call_id,
-                leg=event.leg,
-                answered=event.answered,
-                result=event.result,
-                cause=event.cause,
-                seconds=event.seconds,
-            )
+            shares = ("latency_ms", "detection_ms", "model_ms", "network_ms", "own_ms")
+            log.info("slow_turn", **{name: getattr(event, name) for name in shares})
         case model.ToolCalled():
-            log.info("tool_called", call_id=event.call_id, tool=event.name, **_given(arguments=event.arguments))
+            log.info("tool_called", tool=event.name, **_given(arguments=event.arguments))
         case model.ToolReturned():
-            log.info(
-                "tool_returned",
-                call_id=event.call_id,
-                tool=event.name,
-                ok=event.ok,
-                duration_ms=event.duration_ms,
-                bytes=event.bytes,
-                **_given(result=event.result),
-            )
+            figures = {name: getattr(event, name) for name in ("ok", "duration_ms", "bytes")}
+            log.info("tool_returned", tool=event.name, **figures, **_given(result=event.result))
         case model.Transcript() if event.final:
-            log.info("said", call_id=event.call_id, role=event.role, text=event.text)
+            log.info("said", role=event.role, text=event.text)
+        case _ if facts := _TOLD.get(type(event)):
+            write = log.warning if isinstance(event, _WARNINGS) else log.info
+            write(str(event.__struct_config__.tag), **{name: getattr(event, name) for name in facts})
         case _:
-            log.debug(type(event).__name__, call_id=event.call_id)
+            log.debug(type(event).__name__)
 
 
 def _given(**texts: str) -> dict[str, str]:
