@@ -22,6 +22,7 @@ from bench import (
     export,
     flood,
     node,
+    overload,
     parts,
     processes,
     report,
@@ -258,6 +259,21 @@ def run_export(
     """Whole node, a crowd, and exports of a year's records beside it: do callers feel them?"""
     case = crowd.Case(calls, seconds, records=records)
     _keep(export.Sitting(*results.stamp(), records, _run(export.compare(case, print))), out)
+
+
+@app.command("overload", epilog="Example: python -m bench overload --core-percent 60 --per-second 12")
+def run_overload(
+    core_percent: Annotated[int, typer.Option(min=1, max=100, help="Of [limits]: what a worker may use.")] = 25,
+    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 4.5,
+    hold_s: Annotated[float, typer.Option(min=2, max=60, help="Each call, from its answer.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = 20.0,
+    fifo: Annotated[bool, typer.Option(help="Real-time priority for worker and load, where permitted.")] = False,
+    out: OutOption = build.BUILD / "overload.json",
+) -> None:
+    """Whole node, more calls than it has room for: how do those sound that are in, and what do the others hear?"""
+    found = _run(overload.overload(overload.Case(core_percent, per_second, hold_s, seconds, fifo), print))
+    print(overload.describe(found))
+    _keep(found, out)
 
 
 @app.command("all", epilog="Example: python -m bench all --churn-minutes 4    python -m bench all --only crowd")

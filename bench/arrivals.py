@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, quantiles
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 from bench import results
 from bench.callers import Signalling
-from bench.generator import PATIENCE_S, Greeted
+from bench.generator import PATIENCE_S, Greeted, Voice
 from bench.results import Figures
 from bench.whole import Level, Node, Shape, Spent, whole
 
@@ -36,6 +37,7 @@ _SAMPLE_EVERY_S = 10.0
 _LEAVE_S = 30.0
 
 Say = Callable[[str], None]
+H = TypeVar("H", Greeted, Voice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,22 @@ class Arrived:
         return not self.failures and self.first_audio_ms.p95 < MAX_FIRST_AUDIO_P95_MS
 
 
-def arrived(per_second: float, hold_s: float, calls: Sequence[Signalling], greeted: dict[int, Greeted]) -> Arrived:
-    """`greeted`: what `match` found."""
+def arrived(
+    per_second: float,
+    hold_s: float,
+    calls: Sequence[Signalling],
+    greeted: Mapping[int, Greeted],
+    told: Mapping[int, Voice] = MappingProxyType({}),
+) -> Arrived:
+    """`greeted` by the agent, `told` something by somebody else before: what `match` found."""
     failures: Counter[str] = Counter()
     for call in calls:
         if call.refused or call.answered_at is None:
             failures[call.refused or "no answer"] += 1
         elif call.number not in greeted:
             failures["agent not heard"] += 1
+        elif call.number in told:
+            failures["somebody else heard"] += 1
         elif greeted[call.number].frame:
             failures["first words cut off"] += 1
         elif call.bye_by != "caller":
@@ -111,16 +121,16 @@ def arrived(per_second: float, hold_s: float, calls: Sequence[Signalling], greet
     )
 
 
-def match(calls: Sequence[Signalling], callers: int, greeted: Sequence[Greeted]) -> dict[int, Greeted]:
-    """Which call it was that heard the agent, by its number: call I is caller I % callers, one after the other."""
+def match(calls: Sequence[Signalling], callers: int, heard: Sequence[H]) -> dict[int, H]:
+    """Which call it was that heard somebody, by its number: call I is caller I % callers, one after the other."""
     invited_at = {call.number: call.invited_at for call in calls if call.invited_at is not None}
-    by_caller: defaultdict[int, list[Greeted]] = defaultdict(list)
-    for heard in greeted:
-        by_caller[heard.caller].append(heard)
-    found: dict[int, Greeted] = {}
+    by_caller: defaultdict[int, list[H]] = defaultdict(list)
+    for one in heard:
+        by_caller[one.caller].append(one)
+    found: dict[int, H] = {}
     for number, since in invited_at.items():
         until = invited_at.get(number + callers, float("inf"))
-        mine = [heard for heard in by_caller[number % callers] if since < heard.at < until]
+        mine = [one for one in by_caller[number % callers] if since < one.at < until]
         if mine:
             found[number] = mine[0]
     return found
@@ -134,13 +144,15 @@ def _slots(per_second: float, hold_s: float) -> int:
 async def _batch(node: Node, per_second: float, hold_s: float, calls: int) -> Arrived:
     """Dial so many calls, wait until the last has left."""
     node.load.greeted.clear()
+    node.load.voices.clear()
     async with node.dial(calls, per_second, hold_s) as callers:
         await callers.wait(calls / per_second + hold_s + _LEAVE_S)
         signalled = callers.signalling()
     await node.until_empty()
     await node.load.catch_up()
     greeted = match(signalled, len(node.load.caller_ports), node.load.greeted)
-    return arrived(per_second, hold_s, signalled, greeted)
+    told = match(signalled, len(node.load.caller_ports), node.load.voices)
+    return arrived(per_second, hold_s, signalled, greeted, told)
 
 
 # --- set-up

@@ -53,6 +53,7 @@ class Signalling:
     """The first line of a final response that is neither 200 nor a challenge."""
     bye_by: str = ""
     """`caller` or `far end`."""
+    bye_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -194,6 +195,6 @@ def _take(call: Signalling, at: float, message: str) -> None:
         case ["R", "INVITE", "SIP/2.0", status] if status >= "300" and status != "401":
             call.refused = message.partition("SIP/2.0 ")[2]
         case ["S", "BYE", "BYE", *_]:
-            call.bye_by = call.bye_by or "caller"
+            call.bye_by, call.bye_at = call.bye_by or "caller", call.bye_at or at
         case ["R", "BYE", "BYE", *_]:
-            call.bye_by = call.bye_by or "far end"
+            call.bye_by, call.bye_at = call.bye_by or "far end", call.bye_at or at

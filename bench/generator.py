@@ -35,6 +35,15 @@ class Greeted:
     """Which frame of the agent's words it was: 0, or their beginning was lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A caller heard somebody who is not the model, before they heard it: an announcement."""
+
+    caller: int
+    at: float
+    """Unix time."""
+
+
 class Generator:
     """A load generator that runs."""
 
@@ -45,7 +54,8 @@ class Generator:
         self.bridge_ports: dict[int, int] = {}
         """Where the bridge hears each call."""
         self.greeted: list[Greeted] = []
-        """In the order of hearing; with `--by-order` only."""
+        """In the order of hearing; with `--by-order` only, and so are the `voices`."""
+        self.voices: list[Voice] = []
         # Pipes, since `process` was not given a log.
         self._orders = cast("asyncio.StreamWriter", started.stdin)
         self._said = cast("asyncio.StreamReader", started.stdout)
@@ -60,15 +70,19 @@ class Generator:
         self._orders.write(f"{line}\n".encode())
 
     async def hear(self, event: str, timeout_s: float) -> dict[str, Any]:
-        """The next thing it says beside greetings, which must be this."""
+        """The next thing it says beside what callers hear, which must be this."""
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     line = await self._said.readline()
                     said: dict[str, Any] = json.loads(line) if line else {}
-                    if said.get("event") != "greeted":
-                        break
-                    self.greeted.append(Greeted(said["call"], said["at"], said["frame"]))
+                    match said.get("event"):
+                        case "greeted":
+                            self.greeted.append(Greeted(said["call"], said["at"], said["frame"]))
+                        case "voice":
+                            self.voices.append(Voice(said["call"], said["at"]))
+                        case _:
+                            break
         except TimeoutError:
             raise NotUp(f"no {event!r} of the load generator in {timeout_s:g} s") from None
         if said.get("event") != event:
@@ -76,7 +90,7 @@ class Generator:
         return said
 
     async def catch_up(self) -> None:
-        """Until `greeted` holds all that was heard so far."""
+        """Until `greeted` and `voices` hold all that was heard so far."""
         self.order("mark")
         await self.hear("mark", PATIENCE_S)
 

@@ -14,20 +14,21 @@ from typing import Any
 
 import msgspec
 
-from bench import arrivals, crowd, export, flood, node, picture, results
+from bench import arrivals, crowd, export, flood, node, overload, picture, results
 from bench.results import Run, Spread
 from sipagent.errors import ToolError
 
-Sitting = (
-    results.Sitting | crowd.Sitting | arrivals.SetUp | arrivals.Churn | flood.Sitting | export.Sitting | node.Result
-)
-_TYPES: dict[str, Any] = {
+Whole = crowd.Sitting | arrivals.SetUp | arrivals.Churn | export.Sitting | overload.Overload | node.Result
+"""Of the whole node."""
+Sitting = results.Sitting | flood.Sitting | Whole
+KINDS: dict[str, Any] = {
     "alone": results.Sitting,
     "crowd": crowd.Sitting,
     "setup": arrivals.SetUp,
     "churn": arrivals.Churn,
     "flood": flood.Sitting,
     "export": export.Sitting,
+    "overload": overload.Overload,
     "node": node.Result,
 }
 
@@ -40,7 +41,7 @@ def read(path: Path) -> Sitting:
     """A sitting that was saved; ToolError when it is none of this version."""
     data = path.read_bytes()
     try:
-        found: Sitting = msgspec.json.decode(data, type=_TYPES[msgspec.json.decode(data, type=_Kind).kind])
+        found: Sitting = msgspec.json.decode(data, type=KINDS[msgspec.json.decode(data, type=_Kind).kind])
     except (msgspec.DecodeError, KeyError) as error:
         raise ToolError(f"{path} holds no results of this version of the bench: {error}") from None
     return found
@@ -92,6 +93,7 @@ def _render(sitting: Sitting) -> str:
         "churn": _churn,
         "flood": _flood,
         "export": _export,
+        "overload": _overload,
         "node": _node,
     }
     return f"{renderers[sitting.kind](sitting)}\n\n{sitting.started_at[:16].replace('T', ' ')} UTC, {sitting.machine}."
@@ -259,6 +261,30 @@ def _export(sitting: export.Sitting) -> str:
     ]
     about = f"Beside {sitting.runs[0].run.case.calls} calls; the records hold {sitting.records} calls."
     return f"{_table(columns, rows)}\n\n{about}"
+
+
+def _overload(found: overload.Overload) -> str:
+    up, down = found.figures.up, found.figures.down
+    rows = [
+        ("calls offered at once", f"{found.offered:g}"),
+        ("calls up, on average", f"{found.up:g} ({100 * found.offered / max(found.up, 1):.0f} % were offered)"),
+        ("came / turned away", f"{found.admitted + found.turned_away} / {found.turned_away}"),
+        ("turned away: INVITE to a voice, p50 / p95 / p99", _percentiles(found.told_ms)),
+        ("let in: INVITE to 200, p50 / p95 / p99", _percentiles(found.setup_ms)),
+        ("let in: INVITE to the agent's voice, p50 / p95 / p99", _percentiles(found.first_audio_ms)),
+        ("let in: pacing p50 / p99", _pair(down.pacing_ms)),
+        ("let in: uplink p50 / p99", _pair(up.delay_ms)),
+        ("let in: frames lost to the caller", f"{down.lost} of {down.frames + down.lost}"),
+        ("cores", ", ".join(f"{name} {used:.2f}" for name, used in found.cores.items())),
+        ("machine busy", f"{found.busy:.0%}"),
+        ("passed", _verdict(found.faults)),
+    ]
+    about = f"`core_percent = {found.case.core_percent}`, calls of {found.case.hold_s:g} s."
+    return f"{_table(('what', 'measured'), rows)}\n\n{about}"
+
+
+def _percentiles(spread: arrivals.Spread) -> str:
+    return f"{spread.p50} / {spread.p95} / {spread.p99}"
 
 
 def _node(result: node.Result) -> str:

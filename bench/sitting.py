@@ -10,23 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import alone, arrivals, build, crowd, export, flood, node, report, results
+from bench import alone, arrivals, build, crowd, export, flood, node, overload, report, results
 from bench.results import Case
 from sipagent.errors import SipAgentError
 
 RESULTS = build.HERE / "RESULTS.md"
 PICTURE = build.HERE / "latency.svg"
 NAMES = (
-    "alone-100",
-    "alone-300",
-    "alone-curve",
-    "alone-capacity",
-    "crowd",
-    "setup",
-    "flood",
-    "export",
-    "node",
-    "churn",
+    *("alone-100", "alone-300", "alone-curve", "alone-capacity", "crowd", "setup", "flood"),
+    *("export", "overload", "node", "churn"),
 )
 RATES = (5.0, 10.0, 20.0, 30.0, 40.0, 60.0)
 CROWDS = (50, 100, 150, 200)
@@ -98,6 +90,7 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         "setup": lambda: arrivals.set_up(RATES, 8.0, 2.0, say),
         "flood": flooded,
         "export": exported,
+        "overload": lambda: overload.overload(overload.Case(fifo=fifo), say),
         "node": lambda: node.run(50, 4.0, say),
         "churn": lambda: arrivals.churn(5.0, churn_minutes, 4.0, say),
     }

@@ -59,6 +59,8 @@ class Shape:
     """The worker by its own `realtime_priority`, the load generator as well; Asterisk stays as it is."""
     records: int = 0
     """Calls of the past that its records hold."""
+    core_percent: int = 90
+    """Of [limits]: a worker that is busier takes no call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,8 @@ realtime_priority = {_REALTIME_PRIORITY if shape.fifo else 0}
 instructions = "Be brief."
 greeting = "{shape.greeting}"
 no_input_s = 120
+[limits]
+core_percent = {shape.core_percent}
 [numbers]
 100 = "bench"
 [log]

@@ -6,6 +6,7 @@ and goes on when a worker dies. How busy a worker is, it knows itself.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from bisect import bisect_left
@@ -13,39 +14,75 @@ from dataclasses import dataclass
 
 from sipagent.ari.objects import ChannelHandle
 from sipagent.config.limits import Limits
-from sipagent.meter import Histogram
+from sipagent.meter import Histogram, Meter
 
-OVERLOAD, RATE, NODE, CALLER, ROUTE = "overload", "rate", "node", "caller", "route"
+CORE, CLOCK, SWITCH = "core", "clock", "switch"
+"""Of a worker that is too busy: it uses its core up, its clock comes late, Asterisk answers it late."""
+RATE, NODE, CALLER, ROUTE = "rate", "node", "caller", "route"
 WINDOW_S = 1.0
 """Load is looked at over so long at least."""
-LATE_S, MANY_LATE = 0.02, 0.05
-"""A clock that comes a whole frame late in every twentieth tick: what callers hear is uneven already."""
+LATE_S, MANY_LATE = 0.01, 0.05
+"""A clock that comes half a frame late in every twentieth tick: what callers hear is uneven."""
+SLOW_S, MANY_SLOW, FEW = 0.025, 0.1, 10
+"""An Asterisk that needs so long for every tenth answer (0.1 to 7 ms are usual) has no processor time left, and calls'
+packets wait as its answers do; of a few answers in a window nothing is concluded."""
+
+
+def _longer(seen: Histogram, bound_s: float) -> tuple[int, int]:
+    """How many were longer, and of how many."""
+    return sum(seen.counts[bisect_left(seen.bounds_s, bound_s) + 1 :]), sum(seen.counts)
+
+
+class _Share:
+    """Of what was longer than a bound, as far as it lasts: the lesser of the last two windows'."""
+
+    def __init__(self, bound_s: float, few: int = 0) -> None:
+        self._bound_s, self._few = bound_s, few
+        self._last = (0, 0)
+        self._shares = (0.0, 0.0)
+
+    def look(self, seen: Histogram) -> None:
+        """A window is over."""
+        (longer, every), (longer_then, every_then) = _longer(seen, self._bound_s), self._last
+        self._last = longer, every
+        of = every - every_then
+        self._shares = self._shares[1], (longer - longer_then) / of if of > self._few else 0.0
+
+    @property
+    def lasting(self) -> float:
+        """0 to 1."""
+        return min(self._shares)
 
 
 class Load:
     """How busy this worker is (core: the time and what was counted are arguments)."""
 
     def __init__(self) -> None:
-        self.core = self.late = 0.0
-        """Shares within the last window: of one core, and of the clock's ticks that came `LATE_S` late or later."""
-        self._last: tuple[float, float, int, int] | None = None
+        self.core = 0.0
+        """Share of one core that was used within the last window."""
+        self._late, self._slow = _Share(LATE_S), _Share(SLOW_S, FEW)
+        self._last: tuple[float, float] | None = None
 
-    def look(self, now_s: float, cpu_s: float, ticks: Histogram) -> None:
-        """The processor time that the process has used, and how late each tick of its clock has come, so far."""
-        late = sum(ticks.counts[bisect_left(ticks.bounds_s, LATE_S) + 1 :])
-        every = sum(ticks.counts)
-        if self._last is None:
-            self._last = now_s, cpu_s, every, late
-            return
-        then_s, cpu_then_s, every_then, late_then = self._last
-        if now_s - then_s >= WINDOW_S:
+    def look(self, now_s: float, cpu_s: float, ticks: Histogram, answers: Histogram) -> None:
+        """So far: processor time that the process used, how late ticks of its clock came, and Asterisk's answers."""
+        if self._last is not None:
+            then_s, cpu_then_s = self._last
+            if now_s - then_s < WINDOW_S:
+                return
             self.core = (cpu_s - cpu_then_s) / (now_s - then_s)
-            self.late = (late - late_then) / max(every - every_then, 1)
-            self._last = now_s, cpu_s, every, late
+        self._late.look(ticks)
+        self._slow.look(answers)
+        self._last = now_s, cpu_s
 
-    def too_much(self, limits: Limits) -> bool:
-        """One call more would be heard by the others."""
-        return bool(limits.core_percent) and (self.core * 100 > limits.core_percent or self.late > MANY_LATE)
+    def too_much(self, limits: Limits) -> str:
+        """Why one call more would be heard by the others; empty when it would not."""
+        if not limits.core_percent:
+            return ""
+        if self.core * 100 > limits.core_percent:
+            return CORE
+        if self._late.lasting > MANY_LATE:
+            return CLOCK
+        return SWITCH if self._slow.lasting > MANY_SLOW else ""
 
 
 class Rate:
@@ -107,10 +144,8 @@ class Gate:
     def __init__(self, workers: int) -> None:
         self.load, self.rate = Load(), Rate(workers)
 
-    def look(self, ticks: Histogram) -> None:
-        """Now and then, every second or oftener."""
-        self.load.look(time.monotonic(), time.process_time(), ticks)
-
-    def shut(self, limits: Limits) -> str:
-        """OVERLOAD while this worker should take no call."""
-        return OVERLOAD if self.load.too_much(limits) else ""
+    async def watch(self, ticks: Meter, answers: Meter) -> None:
+        """Look at the load, until cancelled: the worker's clock, and how long Asterisk's answers take."""
+        while True:
+            self.load.look(time.monotonic(), time.process_time(), ticks.read(), answers.read())
+            await asyncio.sleep(WINDOW_S)

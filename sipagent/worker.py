@@ -125,10 +125,12 @@ class Worker:
             self._timer.close()
             raise
         ari = asyncio.create_task(self.ari.run(), name="ari")
+        watch = asyncio.create_task(self.house.gate.watch(self.pacer_wheel.lateness, self.ari.answers), name="load")
         try:
             # Not `await ari`: cancelling us would cancel it, and the calls need it for their goodbye.
             await asyncio.wait({ari})
         finally:
+            watch.cancel()
             await self._end_calls(CallOutcome(Reason.SHUTDOWN))
             ari.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -138,15 +140,13 @@ class Worker:
 
     def state(self, events_dropped: int, blocks_dropped: int = 0) -> WorkerState:
         """For the control process; what its link had to drop: events, and blocks of recordings."""
-        pacing = self.pacer_wheel.lateness.read()
-        self.house.gate.look(pacing)  # here, since somebody asks every half second
         return WorkerState(
             asterisk_connected=self.ari.connected,
             asterisk_version=self.ari.version,
             accepting=self.accepting,
             calls=self.calls,
             events_dropped=events_dropped,
-            pacing=pacing,
+            pacing=self.pacer_wheel.lateness.read(),
             ari=self.ari.answers.read(),
             counts={
                 "ari_reconnects": self.ari.counts["reconnects"],
@@ -291,14 +291,14 @@ class Worker:
         if start.args[:1] != ["in"]:  # a caller comes back from a queue to a worker that did not send them there
             self._orphans.take(start.channel, start.args)
             return
-        overload = self.house.gate.shut(self.house.settings.limits)
+        busy = self.house.gate.load.too_much(self.house.settings.limits)
         # When nobody else is left to try, the caller is turned away by us, and there is a record of it.
-        if not self.accepting or (overload and start.args[OTHERS:] > ["0"]):
+        if not self.accepting or (busy and start.args[OTHERS:] > ["0"]):
             self._aside(self._pass_on(start.channel))
             return
         # In the step that read the event, so that nothing that happens to the channel is missed.
         listening = self.ari.listen(start.channel.id)
-        self.start(Call.incoming(start, listening.__enter__(), self.house, overload), listening)
+        self.start(Call.incoming(start, listening.__enter__(), self.house, busy), listening)
 
     def start(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
         """A call begins, or goes on, with us; `listening` to its channel ends with it."""

@@ -117,6 +117,13 @@ static void tell_greeted(Call *call, uint32_t frame, int64_t at) {
     call->greeted = true;
 }
 
+// Somebody who is not the model, before it: an announcement.
+static void tell_other_voice(Call *call, int64_t at) {
+    if (!call->told)
+        printf("{\"event\":\"voice\",\"call\":%d,\"at\":%.6f}\n", call->number, (double)at / 1e9), fflush(stdout);
+    call->told = true;
+}
+
 static void on_agent_frame(Call *call, const Stamp *stamp, int64_t at) {
     Answer *answer = &call->answer;
     bool counts = in_window(at);
@@ -173,6 +180,8 @@ static void on_packet(Call *call, const uint8_t *packet, size_t size, int64_t at
         down.silence += counts;
     else if (stamp_read_agent(payload, size - RTP_HEADER_BYTES, &stamp))
         on_agent_frame(call, &stamp, at);
+    else if (run.by_order && !call->greeted)
+        tell_other_voice(call, at);
     else
         down.garbled += counts;
 }
@@ -183,7 +192,7 @@ static bool is_of_call(Call *call, const struct sockaddr_in *source, const uint8
         if (size != RTP_BYTES || packet[0] != 0x80 || packet[1] & 0x7F)
             return false; // RTCP of a neighbour
         call->bridge = *source;
-        call->hears = call->greeted = false;
+        call->hears = call->greeted = call->told = false;
         call->greeter = -1;
         call->started = true;
     }

@@ -43,6 +43,7 @@ typedef struct {
     struct sockaddr_in bridge;
     bool started; // speaks
     bool greeted; // has heard the agent's first frame
+    bool told;    // has heard somebody else before it
     int greeter;  // the session that its greeting came from; -1: none yet
     int64_t heard_at;
     uint32_t sent; // frames: also the RTP sequence and the next stamp

@@ -37,6 +37,7 @@ class Limits(Section):
     """New calls in; 0: no limit. Each worker has its even share."""
     core_percent: int = Field(90, ge=0, le=100)
     """A worker that uses more of its core than this takes no new calls, so that those it has sound as they should;
-    another worker gets them. 0: it is not looked at."""
+    another worker gets them. So it is with one whose 20 ms clock comes late, or whom Asterisk answers late: then the
+    machine is too busy. 0: none of that is looked at."""
     full: Destination | None = None
     """Where those go who find no room; None: they are told that all lines are busy (503 for a trunk)."""

@@ -39,7 +39,7 @@ _STEP_KINDS = {
     "agent": "agents", "menu": "menus", "announcement": "announcements", "collect": "collects", "queue": "queues",
     "voicemail": "mailboxes", "messages": "mailboxes", "dial": "dials",
 }  # fmt: skip
-LIMITS = frozenset({"overload", "rate", "node", "caller", "route"})
+LIMITS = frozenset({"core", "clock", "switch", "rate", "node", "caller", "route"})
 WAITS = frozenset({"granted", "gave_up", "left"})
 MEDIA_ACTIONS = frozenset({"repaired", "given_up"})
 RECOVERIES = frozenset({"resumed", "primed"})

@@ -31,9 +31,9 @@ def test_a_call_begins_with_its_first_invite_and_ends_by_whoever_says_bye(tmp_pa
     file = tmp_path / "messages.log"
     file.write_text(TRACE)
     assert read_trace(file) == [
-        Signalling(0, 100.0, 100.009, bye_by="caller"),
+        Signalling(0, 100.0, 100.009, bye_by="caller", bye_at=102.0),
         Signalling(1, 100.15, None, refused="503 Service Unavailable"),
-        Signalling(2, 100.1, 100.11, bye_by="far end"),
+        Signalling(2, 100.1, 100.11, bye_by="far end", bye_at=102.1),
     ]
 
 

@@ -25,8 +25,7 @@ def test_a_document_without_the_markers_is_refused() -> None:
 
 
 def test_results_have_a_place_for_every_kind() -> None:
-    kinds = ("alone", "crowd", "setup", "churn", "flood", "node")
-    report.put_into(RESULTS.read_text(), dict.fromkeys(kinds, "x"))
+    report.put_into(RESULTS.read_text(), dict.fromkeys(report.KINDS, "x"))
 
 
 def test_the_picture_is_xml_even_of_nothing() -> None:

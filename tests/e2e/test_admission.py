@@ -17,6 +17,7 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts, current_folder
+from sipagent.limits import CORE
 from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
@@ -261,12 +262,14 @@ async def test_a_full_route_has_another_way(asterisk: Asterisk, root: Root, tmp_
     assert [record["reason"] for record in records] == ["caller_hangup", "completed", "caller_hangup"]
 
 
-async def test_a_busy_worker_takes_no_call_and_keeps_a_record_of_it(rig: MakeRig) -> None:
+async def test_a_busy_worker_takes_no_call_and_keeps_a_record_of_it(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = await rig(StandinConfig(mode=Mode.DETERMINISTIC))
-    node.worker.house.gate.load.core = 0.95
+    monkeypatch.setattr(node.worker.house.gate.load, "too_much", lambda _limits: CORE)
     async with node.phone() as phone:
         await phone.dial("100")
         await until(lambda: len(phone.media.voiced_in) > 20, "Asterisk's word, as early media")
     assert (await node.ended()).reason is Reason.TURNED_AWAY
-    assert [event.limit for event in node.of(model.TurnedAway)] == ["overload"]
+    assert [event.limit for event in node.of(model.TurnedAway)] == [CORE]
     await node.nothing_left()

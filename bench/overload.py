@@ -1,0 +1,175 @@
+"""Half again as many calls as the node has room for: do those who are in hear what they should, and what do the others?
+
+Calls come all the time, each for the same while, so many that half again as many would be up at once as there is room
+for. The room is what `[limits] core_percent` leaves a worker. Every caller is followed by the load generator, those
+that are turned away too: from their INVITE to the first sound of a voice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench import results
+from bench.arrivals import GREETING, REST_S, Spread, match
+from bench.callers import Signalling
+from bench.generator import PATIENCE_S, Greeted, Voice
+from bench.results import Figures
+from bench.whole import Node, Shape, Spent, whole
+
+MAX_PACING_P99_MS = 5.0
+MAX_VOICE_S = 1.0
+"""From the INVITE of somebody who is turned away."""
+_LEAVE_S = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is run."""
+
+    core_percent: int = 25
+    per_second: float = 4.5
+    hold_s: float = 10.0
+    """Each call: `per_second` times this would be up at once, were there room."""
+    seconds: float = 20.0
+    """The window, which begins when the node has been full for a while."""
+    fifo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """One run."""
+
+    started_at: str
+    machine: str
+    case: Case
+    offered: float
+    """Calls that would be up at once (erlang)."""
+    up: float
+    """Calls that were up, on average of the window."""
+    admitted: int
+    turned_away: int
+    """Of the calls that came in the window."""
+    setup_ms: Spread
+    """INVITE to 200, of those who were let in."""
+    first_audio_ms: Spread
+    """INVITE to the agent's voice, of the same."""
+    told_ms: Spread
+    """INVITE to a voice, of those turned away."""
+    unheard: int
+    """Of those, who heard nothing."""
+    cores: dict[str, float]
+    busy: float
+    figures: Figures
+    ended: dict[str, int]
+    faults: list[str] = field(default_factory=list)
+    kind: Literal["overload"] = "overload"
+
+
+async def overload(case: Case, say: Say) -> Overload:
+    """One run on a fresh node."""
+    ramp_s = case.hold_s + REST_S
+    calls = round(case.per_second * (ramp_s + case.seconds))
+    slots = round(case.per_second * (case.hold_s + REST_S)) + 10
+    shape = Shape(slots, greeting=GREETING, by_order=True, core_percent=case.core_percent, fifo=case.fifo)
+    async with whole(shape, say) as node:
+        async with node.dial(calls, case.per_second, case.hold_s) as callers:
+            await asyncio.sleep(ramp_s)
+            node.load.order("start")
+            await node.load.hear("start", PATIENCE_S)
+            before, since = await node.level(), time.time()
+            await asyncio.sleep(case.seconds)
+            after, until = await node.level(), time.time()
+            node.load.order("end")
+            await node.load.hear("end", PATIENCE_S)
+            figures = await node.load.figures()
+            await callers.wait(case.hold_s + _LEAVE_S)
+            signalled = callers.signalling()
+        await node.load.catch_up()
+        spent, ended = Spent.between(before, after), dict(node.ended())
+        return _judge(case, node, signalled, (since, until), figures, spent, ended)
+
+
+def _judge(
+    case: Case, node: Node, signalled: Sequence[Signalling], window: tuple[float, float], figures: Figures,
+    spent: Spent, ended: dict[str, int],
+) -> Overload:  # fmt: skip
+    slots = len(node.load.caller_ports)
+    greeted, told = match(signalled, slots, node.load.greeted), match(signalled, slots, node.load.voices)
+    since, until = window
+    came = [call for call in signalled if since <= (call.invited_at or 0.0) < until]
+    admitted = [call for call in came if call.answered_at is not None]
+    away = [call for call in came if call.refused]
+    found = Overload(
+        *results.stamp(),
+        case=case,
+        offered=case.per_second * case.hold_s,
+        up=round(_up(signalled, since, until), 1),
+        admitted=len(admitted),
+        turned_away=len(away),
+        setup_ms=Spread.of([1000 * (at - c.invited_at) for c in admitted if c.invited_at and (at := c.answered_at)]),
+        first_audio_ms=_until(admitted, greeted),
+        told_ms=_until(away, told),
+        unheard=sum(call.number not in told for call in away),
+        cores={name: round(used, 2) for name, used in spent.cores.items()},
+        busy=round(spent.busy, 3),
+        figures=figures,
+        ended=ended,
+    )
+    found.faults.extend(find_faults(found, lost=len(came) - len(admitted) - len(away)))
+    return found
+
+
+def _up(calls: Sequence[Signalling], since: float, until: float) -> float:
+    """Calls between their answer and their BYE, on average over this time."""
+    spans = [
+        min(call.bye_at or until, until) - max(call.answered_at, since)
+        for call in calls
+        if call.answered_at is not None
+    ]
+    return sum(span for span in spans if span > 0) / (until - since)
+
+
+def _until(calls: Sequence[Signalling], heard: dict[int, Greeted] | dict[int, Voice]) -> Spread:
+    return Spread.of(
+        [1000 * (heard[call.number].at - call.invited_at) for call in calls if call.invited_at and call.number in heard]
+    )
+
+
+def find_faults(found: Overload, lost: int) -> list[str]:
+    """What should not have happened."""
+    down, up = found.figures.down, found.figures.up
+    counts = {
+        "neither answered nor refused": lost,
+        "turned away without a word": found.unheard,
+        "downlink lost": down.lost,
+        "downlink crosstalk": down.crosstalk,
+        "uplink crosstalk": up.crosstalk,
+    }
+    faults = [f"{what}: {count}" for what, count in counts.items() if count]
+    if not found.turned_away:
+        faults.append("nobody was turned away: there was no overload")
+    if down.pacing_ms.p99 >= MAX_PACING_P99_MS:
+        faults.append(f"pacing p99 {down.pacing_ms.p99:.1f} ms")
+    if found.told_ms.p99 >= 1000 * MAX_VOICE_S:
+        faults.append(f"a voice for those turned away: p99 {found.told_ms.p99:.0f} ms")
+    return faults
+
+
+def describe(found: Overload) -> str:
+    """One line."""
+    up, down = found.figures.up, found.figures.down
+    return (
+        f"{found.offered:g} calls offered, {found.up:g} up ({100 * found.offered / max(found.up, 1):.0f} %): "
+        f"{'pass' if not found.faults else 'FAIL ' + ', '.join(found.faults)}; of {found.admitted + found.turned_away} "
+        f"that came {found.turned_away} were turned away and heard so after p50/p95/p99/max {found.told_ms.p50}/"
+        f"{found.told_ms.p95}/{found.told_ms.p99}/{found.told_ms.max} ms; the others: INVITE to 200 p95 "
+        f"{found.setup_ms.p95}, to the agent {found.first_audio_ms.p95}, pacing {down.pacing_ms.p50:.2f}/"
+        f"{down.pacing_ms.p99:.2f}, uplink {up.delay_ms.p50:.2f}/{up.delay_ms.p99:.2f} ms, lost {down.lost}; "
+        f"cores {found.cores}, machine {found.busy:.0%} busy; {found.ended}"
+    )
