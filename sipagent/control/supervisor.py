@@ -44,12 +44,7 @@ class Supervisor:
         quick_deaths = 0
         while True:
             started = loop.time()
-            process = await self._start(number)
-            try:
-                status = await process.wait()
-            except asyncio.CancelledError:
-                await _stop(process)
-                raise
+            status = await self._live(number)
             self.restarts[number] += 1
             quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
             if status == 0:  # it was told to go, and left its calls to whoever comes
@@ -58,6 +53,18 @@ class Supervisor:
             wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
             log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)
             await asyncio.sleep(wait_s)
+
+    async def _live(self, number: int) -> int | str:
+        """Start it and wait for its end: its exit status, or why there was no process (no memory, no program)."""
+        try:
+            process = await self._start(number)
+        except OSError as error:
+            return str(error)
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            await _stop(process)
+            raise
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         with contextlib.ExitStack() as stack:

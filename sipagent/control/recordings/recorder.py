@@ -5,7 +5,8 @@ makes files of those that are over, one at a time. A disk that is full, slow or 
 cannot be written is counted and becomes silence of that length.
 
 A recording is over when its last block says so. One that says nothing any more for `ABANDONED_S` has lost its worker
-(blocks come every 0.8 s, in a pause too) and is over as well, its `cut` set. Journals that are found at the start are
+(blocks come every 0.8 s, in a pause too) and is over as well, its `cut` set; time in which we did not listen, since the
+disk or the whole process stood still, is not counted. Journals that are found at the start are
 taken up: their workers may live, and go on sending what they kept while nobody was here.
 """
 
@@ -56,7 +57,8 @@ class _Open:
 
     recording_id: str
     call_id: str
-    heard_at: float
+    quiet_s: float = 0.0
+    """So long we have listened since its last block."""
     journal: Journal | None = None
     """None: the disk has not taken any of it so far."""
     over: bool = False
@@ -81,6 +83,7 @@ class Recorder:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._listened_at = 0.0
         self._open: dict[str, _Open] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._stopping = threading.Event()
@@ -104,7 +107,7 @@ class Recorder:
         """Write what comes; look after what does not come any more."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self._take_up)
-        expire_at = loop.time()
+        expire_at, self._listened_at = loop.time(), time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
@@ -139,8 +142,10 @@ class Recorder:
         if batch:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch))
         now = time.monotonic()
+        listened_s, self._listened_at = min(now - self._listened_at, LOOK_EVERY_S), now
         for recording in list(self._open.values()):
-            if not recording.over and now - recording.heard_at > self._abandoned_s:
+            recording.quiet_s += listened_s
+            if not recording.over and recording.quiet_s > self._abandoned_s:
                 recording.over = recording.cut = True
             if recording.over and not recording.finishing and now >= recording.retry_at:
                 recording.finishing = True
@@ -169,11 +174,10 @@ class Recorder:
             if last is None:
                 journal.remove()
                 continue
-            found = _Open(last.recording_id, last.call_id, time.monotonic(), journal, over=last.last)
+            found = _Open(last.recording_id, last.call_id, journal=journal, over=last.last)
             self._open[last.recording_id] = found
 
     def _write(self, batch: list[bytes]) -> None:
-        now = time.monotonic()
         for message in batch:
             try:
                 block = tap.decode(message)
@@ -187,11 +191,11 @@ class Recorder:
                 if self._is_kept(block):
                     self.counts["blocks_late"] += 1
                     continue
-                recording = self._open[block.recording_id] = _Open(block.recording_id, block.call_id, now)
+                recording = self._open[block.recording_id] = _Open(block.recording_id, block.call_id)
             if recording.over:
                 self.counts["blocks_late"] += 1
                 continue
-            recording.heard_at, recording.over = now, block.last
+            recording.quiet_s, recording.over = 0.0, block.last
             try:
                 if recording.journal is None:
                     recording.journal = Journal.begin(path, self.shelf.key)

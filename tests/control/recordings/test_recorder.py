@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import random
+import time
 import wave
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -200,6 +202,29 @@ async def test_a_dead_worker_costs_what_it_had_not_sent(tmp_path: Path, key: str
         it.take(block(3))  # was only asleep, it seems
         await until(lambda: it.recorder.counts["blocks_late"] == 1, "the late block to be counted")
     assert event.seconds == 2.4
+
+
+async def test_a_disk_that_stands_still_for_longer_than_a_worker_may_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited is written when it is back; the worker has said all it had to say."""
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: clock.now_s, now_s=100.0)
+    monkeypatch.setattr(recorder_module, "time", clock)
+    append = Journal.append
+
+    def slow(self: Journal, message: bytes) -> None:
+        append(self, message)
+        clock.now_s += 2 * recorder_module.ABANDONED_S
+
+    monkeypatch.setattr(Journal, "append", slow)
+    async with node(settings(tmp_path), abandoned_s=recorder_module.ABANDONED_S) as it:
+        for n in range(3):
+            it.take(block(n))
+            await it.written(n + 1)
+        it.take(last(3))
+        event = await it.ended()
+    assert (event.seconds, event.cut, event.lost_ms) == (2.4, False, 0)
+    assert not it.recorder.counts["blocks_late"]
 
 
 @pytest.mark.parametrize("key", ["", KEY])
