@@ -170,7 +170,7 @@ class Talk:
                 self._console.print(f"  [dim]answered after {event.setup_ms:.0f} ms[/]")
             case model.SessionOpened():
                 self._console.print(f"  [dim]{escape(event.model)} ready after {event.connect_ms:.0f} ms[/]")
-            case model.Transcript() if event.final and self._said.get(event.item_id) != event.text:
+            case model.Transcript() if self._said.get(event.item_id) != event.text:
                 self._said[event.item_id] = event.text
                 style = "cyan" if event.role is Role.CALLER else "green"
                 self._console.print(f"  [{style}]{event.role:>6}[/]  {escape(event.text)}", highlight=False)

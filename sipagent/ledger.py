@@ -51,7 +51,7 @@ class Ledger:
     def take(self, event: model.CallEvent) -> None:
         """One event of the call; those that are neither said nor done pass by."""
         match event:
-            case model.Transcript(final=True):
+            case model.Transcript():
                 # A later text of the same item takes the place of the earlier one.
                 self._put(f"{event.role}:{event.item_id}", Entry(event.at, event.role, event.text[:MAX_TEXT]))
             case model.ToolReturned():

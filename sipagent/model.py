@@ -399,12 +399,14 @@ class FalseBargeIn(_Event, frozen=True, tag="false_barge_in"):
 
 
 class Transcript(_Event, frozen=True, tag="transcript"):
-    """What one side said. A later event with the same item replaces an earlier one."""
+    """What one side has said, whole. A later event with the same item replaces an earlier one.
+
+    What is still being said is nobody's event: a part of a number is not known as one, and would not be masked.
+    """
 
     role: Role
     item_id: str
     text: str
-    final: bool
     cut: bool = False
     """The caller spoke over it: `text` is what they had heard by then, by the share of its audio."""
 

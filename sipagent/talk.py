@@ -428,13 +428,14 @@ class Talk:
         return self._media.talking
 
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
-        if role is not Role.AGENT or self._words.said(item_id, text):
-            self._emit(model.Transcript, role=role, item_id=item_id, text=text, final=final)
+        heard = role is not Role.AGENT or self._words.said(item_id, text)
+        if final and heard:
+            self._emit(model.Transcript, role=role, item_id=item_id, text=text)
 
     def _heard_so_far(self, flushed: Flushed) -> None:
         """The transcript says how much of it was heard."""
         for item_id, text in self._words.cut(flushed):
-            self._emit(model.Transcript, role=Role.AGENT, item_id=item_id, text=text, final=True, cut=True)
+            self._emit(model.Transcript, role=Role.AGENT, item_id=item_id, text=text, cut=True)
 
     # --- from the media
 

@@ -13,7 +13,7 @@ def test_what_is_said_is_printed_as_it_is() -> None:
     out = io.StringIO()
     talk = demo.Talk(Console(file=out, width=120))
     for text in ("[/] and [bold]x", "[asterisk] sip_address", "plain"):
-        talk(model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id=text, text=text, final=True))
+        talk(model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id=text, text=text))
         talk(model.RealtimeTrouble(call_id="c", at=0, what="garbage", detail=text))
     printed = out.getvalue()
     for text in ("[/] and [bold]x", "[asterisk] sip_address", "plain"):
@@ -24,7 +24,7 @@ def test_a_repeated_transcript_is_printed_once() -> None:
     out = io.StringIO()
     talk = demo.Talk(Console(file=out, width=120))
     for text in ("one", "one", "one two"):
-        talk(model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text=text, final=True))
+        talk(model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text=text))
     assert [line.split()[1:] for line in out.getvalue().splitlines()] == [["one"], ["one", "two"]]
 
 

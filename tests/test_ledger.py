@@ -12,7 +12,7 @@ from sipagent.model import Role
 
 
 def said(role: Role, item: str, text: str, *, at: float = 0, cut: bool = False) -> model.Transcript:
-    return model.Transcript(call_id="c", at=at, role=role, item_id=item, text=text, final=True, cut=cut)
+    return model.Transcript(call_id="c", at=at, role=role, item_id=item, text=text, cut=cut)
 
 
 def test_a_cut_answer_takes_the_place_of_the_whole_one() -> None:
@@ -31,7 +31,6 @@ def test_tools_transfers_and_holds_stand_between_the_words() -> None:
     ledger = Ledger()
     for event in (
         said(Role.CALLER, "a", "Where is it?"),
-        model.Transcript(call_id="c", at=1, role=Role.CALLER, item_id="z", text="Whe", final=False),
         model.ToolReturned(call_id="c", at=2, name="order", ok=False, duration_ms=12.5, bytes=3, result="no"),
         model.TransferEnded(call_id="c", at=3, target="boss", result="busy"),
         model.CallHeld(call_id="c", at=4, by="caller"),

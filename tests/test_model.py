@@ -36,7 +36,7 @@ EVENTS: list[orders.Upward] = [
     model.AgentSpoke(call_id="c", at=1.5, item_id="i", latency_ms=None),
     model.BargeIn(call_id="c", at=1.5, item_id="i", played_ms=1, dropped_ms=2),
     model.FalseBargeIn(call_id="c", at=1.5, paused_ms=240),
-    model.Transcript(call_id="c", at=1.5, role=Role.CALLER, item_id="i", text="ö", final=True),
+    model.Transcript(call_id="c", at=1.5, role=Role.CALLER, item_id="i", text="ö"),
     model.NoInputStep(call_id="c", at=1.5, step=1),
     model.RealtimeTrouble(call_id="c", at=1.5, what="w", detail="d"),
     model.CallEnded(

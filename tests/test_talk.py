@@ -2,7 +2,9 @@
 
 from unittest.mock import MagicMock
 
+from sipagent import model
 from sipagent.flow.phrases import Phrase
+from sipagent.model import Role
 from sipagent.talk import Talk
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
@@ -19,3 +21,13 @@ async def test_what_the_model_says_after_its_caller_has_left_is_for_nobody() -> 
     room.media.flush.assert_not_called()
     room.media.play.assert_not_called()
     on_caller.assert_not_called()
+
+
+async def test_what_is_still_being_said_is_nobodys_record() -> None:
+    """The first fifteen digits of a card are no card number to whoever masks them."""
+    emit = MagicMock()
+    talk = Talk(MagicMock(), Phrase("We are sorry."), emit)
+    for text, final in (("4111 1111 1111 111", False), ("4111 1111 1111 1111", True)):
+        talk.on_session_event(xai_events.InputTranscript("i", text, final=final))
+    told = [call for call in emit.call_args_list if call.args[0] is model.Transcript]
+    assert [call.kwargs for call in told] == [{"role": Role.CALLER, "item_id": "i", "text": "4111 1111 1111 1111"}]

@@ -104,7 +104,7 @@ class Hub:
         check_socket_path(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path.unlink(missing_ok=True)
-        self._server = await unix_serve(self._serve, str(self._path), compression=None, close_timeout=1)
+        self._server = await unix_serve(self._serve, str(self._path), compression=None, close_timeout=1, max_size=None)
         self._path.chmod(0o600)
 
     async def aclose(self) -> None:

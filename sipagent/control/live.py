@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sipagent import model, orders
 from sipagent.outcome import CallOutcome
@@ -56,7 +56,6 @@ class LiveCall:
     tool_errors: int = 0
     last_latency_ms: float | None = None
     outcome: CallOutcome | None = None
-    transcript: dict[str, model.Transcript] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -205,8 +204,6 @@ class Live:
                 call.tool_errors += not event.ok
             case model.BargeIn():
                 call.barge_ins += 1
-            case model.Transcript():
-                call.transcript[event.item_id] = event
             case model.CallEnded():
                 call.state, call.outcome = "ended", event.outcome
                 self.ended.append(self.calls.pop(call.call_id))

@@ -112,7 +112,7 @@ def log_event(event: model.CallEvent) -> None:
         case model.ToolReturned():
             figures = {name: getattr(event, name) for name in ("ok", "duration_ms", "bytes")}
             log.info("tool_returned", tool=event.name, **figures, **_given(result=event.result))
-        case model.Transcript() if event.final:
+        case model.Transcript():
             log.info("said", role=event.role, text=event.text)
         case _ if facts := _TOLD.get(type(event)):
             write = log.warning if isinstance(event, _WARNINGS) else log.info

@@ -180,7 +180,7 @@ class _Traced:
                 if leg := self.open.pop(f"leg:{event.leg}", None):
                     leg.attributes |= {"sipagent.leg.answered": event.answered, "sipagent.q850": event.cause}
                     self._close(leg, at, "" if event.answered else "not_reached")
-            case model.Transcript(final=True) if self._words:
+            case model.Transcript() if self._words:
                 self._mark(event.at, f"said by the {event.role}", {"sipagent.text": event.text})
             case model.CallEnded():
                 self._end(event)

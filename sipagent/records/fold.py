@@ -197,14 +197,14 @@ class Rows:
     def _said(self, event: model.Transcript) -> None:
         key = (event.call_id, event.item_id)
         said = self.utterances.get(key)
-        if said is None and event.final and event.text:
+        if said is None and event.text:
             self.utterances[key] = self._add(
                 Utterance(
                     call_id=event.call_id, item_id=event.item_id, at=event.at, role=event.role.value, text=event.text,
                     cut=event.cut,
                 )
             )  # fmt: skip
-        elif said is not None and event.final:
+        elif said is not None:
             said.text, said.cut = event.text, event.cut or said.cut
 
     def _tool_returned(self, call: Call, event: model.ToolReturned) -> None:

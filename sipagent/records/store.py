@@ -277,7 +277,7 @@ async def _rows(session: AsyncSession, batch: Sequence[Kept]) -> Rows:
         keys = {(event.call_id, event.item_id) for event in cut}
         query: Select[Any] = select(Turn).where(tuple_(Turn.call_id, Turn.item_id).in_(keys)).order_by(Turn.number)
         rows.turns = {(turn.call_id, turn.item_id): turn for turn in await _all(session, query)}
-    if said := [event for event in of(model.Transcript) if event.final]:
+    if said := of(model.Transcript):
         keys = {(event.call_id, event.item_id) for event in said}
         query = select(Utterance).where(tuple_(Utterance.call_id, Utterance.item_id).in_(keys))
         rows.utterances = {(row.call_id, row.item_id): row for row in await _all(session, query)}

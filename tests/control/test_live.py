@@ -32,8 +32,7 @@ async def test_a_call_grows_and_ends() -> None:
             call_id="c", at=6, model="m", requested_model="l", conversation_id="x", connect_ms=1, acknowledged=True
         ),
         model.AgentSpoke(call_id="c", at=6, item_id="greeting", latency_ms=None),
-        model.Transcript(call_id="c", at=6, role=Role.CALLER, item_id="i", text="he", final=False),
-        model.Transcript(call_id="c", at=6, role=Role.CALLER, item_id="i", text="hello", final=True),
+        model.Transcript(call_id="c", at=6, role=Role.CALLER, item_id="i", text="hello"),
         model.AgentSpoke(call_id="c", at=7, item_id="j", latency_ms=640.0),
         model.BargeIn(call_id="c", at=7, item_id="j", played_ms=100, dropped_ms=900),
         model.NoInputStep(call_id="c", at=7, step=1),
@@ -53,7 +52,6 @@ async def test_a_call_grows_and_ends() -> None:
         640.0,
     )
     assert (call.tool, call.tool_calls, call.tool_errors) == ("b", 1, 1)
-    assert [said.text for said in call.transcript.values()] == ["hello"]
     live.take(ended("c"))
     assert live.calls == {}
     assert live.ended[-1].outcome == CallOutcome(Reason.CALLER_HANGUP)
@@ -107,7 +105,7 @@ async def test_a_call_whose_worker_died_waits_for_another_one() -> None:
 async def test_a_call_older_than_this_process_is_known_once_it_is_adopted() -> None:
     """Else nobody would come for it when its next worker dies, and drain would not wait for it."""
     live = Live(2)
-    live.take(model.Transcript(call_id="c", at=6, role=model.Role.CALLER, item_id="i", text="Hello", final=True))
+    live.take(model.Transcript(call_id="c", at=6, role=model.Role.CALLER, item_id="i", text="Hello"))
     assert live.calls == {}
     live.take(
         model.CallAdopted(

@@ -126,7 +126,7 @@ async def call(node: Rig, phone: Phone) -> None:
 
 def said(node: Rig) -> str:
     """All that the agent has said so far."""
-    return " ".join(e.text for e in node.of(model.Transcript) if e.final and e.role is Role.AGENT)
+    return " ".join(e.text for e in node.of(model.Transcript) if e.role is Role.AGENT)
 
 
 def outputs(node: Rig) -> list[Event]:

@@ -31,7 +31,7 @@ def lines(settings: LogSettings, *events: model.CallEvent) -> list[dict]:  # typ
 STARTED = model.CallStarted(
     call_id="c", at=0, caller="+15551234567", called="100", endpoint="e", codec="ulaw", worker=3
 )
-SAID = model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text="my card is 4111", final=True)
+SAID = model.Transcript(call_id="c", at=0, role=Role.CALLER, item_id="i", text="my card is 4111")
 ENDED = model.CallEnded(
     call_id="c",
     at=0,

@@ -54,7 +54,7 @@ def whole(call_id: str = "c1", traceparent: str = "") -> list[model.CallEvent]:
         of(model.SessionOpened, 2.800, model="grok-voice-1", requested_model="grok-voice-latest",
            conversation_id="conv_1", connect_ms=700.0, acknowledged=True, endpoint="main"),
         of(model.AgentSpoke, 3.100, item_id="greeting", latency_ms=None),
-        of(model.Transcript, 4.0, role=Role.CALLER, item_id="i", text=WORDS, final=True),
+        of(model.Transcript, 4.0, role=Role.CALLER, item_id="i", text=WORDS),
         of(model.ToolCalled, 4.100, name="order", arguments=f'{{"o": "{NUMBER}"}}', tool_call_id="t1"),
         of(model.ToolCalled, 4.110, name="order", arguments="{}", tool_call_id="t2"),
         of(model.ToolReturned, 4.300, name="order", ok=False, duration_ms=190, bytes=5, result=WORDS,

@@ -211,7 +211,6 @@ async def test_a_row_that_no_database_takes_is_put_aside(tmp_path: Path, url: st
 async def test_text_that_databases_dislike_is_kept_as_well_as_it_can_be(tmp_path: Path, url: str) -> None:
     odd = model.Transcript(
         call_id="odd", at=1.0, role=model.Role.CALLER, item_id="i", text="nul \x00, 🚲, \u2028, '; DROP TABLE calls",
-        final=True,
     )  # fmt: skip
     async with running(tmp_path, url) as keeper:
         keeper.take(odd, "run", 1)

@@ -113,7 +113,7 @@ async def test_a_call_without_an_end_is_lost_and_found_again(store: Store) -> No
     assert await store.lose({"another"}, quiet_since=2e9, now=0) == 1
     record = await store.call("c1")
     assert record is not None
-    assert (record["state"], record["duration"], record["disposition"]) == ("lost", 4.0, "ANSWERED")
+    assert (record["state"], record["duration"], record["disposition"]) == ("lost", 5.0, "ANSWERED")
     await store.apply(events[8:], now=0)
     record = await store.call("c1")
     assert record is not None
