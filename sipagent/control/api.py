@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sipagent import __version__
 from sipagent.control.door import STRANGER
 from sipagent.control.live import Live, LiveCall, LiveWorker
-from sipagent.control.problems import problem, says
+from sipagent.control.problems import REFUSALS, problem, says, speak_of
 from sipagent.control.scopes import mark
 from sipagent.errors import SipAgentError
 
@@ -105,7 +105,15 @@ def build(live: Live, reload: Reload, *more: APIRouter, troubles: Callable[[], l
 
     `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
     """
-    app = Api(title="sipagent", version=__version__, docs_url="/docs", redoc_url=None, max_body_size=MAX_BODY_BYTES)
+    app = Api(
+        title="sipagent",
+        version=__version__,
+        docs_url="/docs",
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        responses=REFUSALS,
+    )
+    speak_of(app)
 
     @app.get("/healthz")
     async def healthz(request: Request) -> dict[str, str]:

@@ -6,8 +6,10 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from sipagent.errors import NoSuchCall, OrderRefused
 
@@ -23,10 +25,32 @@ _SHAPE = {
 }
 
 
+_CONTENT = {"application/problem+json": {"schema": _SHAPE}}
+REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "It is refused, and why", "content": _CONTENT}}
+"""Of every route."""
+
+
 def says(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """A route's `responses`: these, as problem details."""
-    content = {"application/problem+json": {"schema": _SHAPE}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {status: {"description": HTTPStatus(status).phrase, "content": _CONTENT} for status in statuses}
+
+
+def speak_of(app: FastAPI) -> None:
+    """What the framework refuses by itself is told in the same way: no such path, a wrong method, a value of no use."""
+    for kind in (HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _refused)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    match error:
+        case HTTPException():
+            answer = problem(error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+            answer.headers.update(error.headers or {})
+            return answer
+        case RequestValidationError():
+            wrong = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+            return problem(422, "What was sent is not of use", "; ".join(wrong))
+    raise error
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
