@@ -292,6 +292,8 @@ def _switch() -> str:
                              {"{{job}}": 'max by (job) (scrape_duration_seconds{@, job=~"sipagent|asterisk"})'}, "s", at_most(0.25, 1), span=12),
                 series_panel("Spans of traces", "A minute; failed and dropped ones are missing at the collector.",
                              {"{{result}}": "60 * " + rate("trace_spans_total", "result")}, "cpm", span=12),
+                series_panel("Requests of the API that were not let in", "A minute, by status: the audit log says who came.",
+                             {"{{status}}": "60 * " + rate("api_refused_total", "status")}, "cpm", span=12),
             ],
         },
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,7 @@ class ControlProcess:
         self._recorder = Recorder(settings, self._hub.take)
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
+        self._refused: Counter[int] = Counter()
         self.metrics = node_metrics.measure(
             self.live,
             lambda: self._settings,
@@ -128,6 +130,7 @@ class ControlProcess:
                 probes=lambda: self.probes.places,
                 endpoints=lambda: self.endpoints.state,
                 traces=lambda: self.tracing.counts if self.tracing else {},
+                refused=lambda: self._refused,
             ),
         )
         self._anew = anew
@@ -209,7 +212,7 @@ class ControlProcess:
         """The whole API, behind what asks who comes."""
         control, run_dir = self._settings.control, self._settings.run_dir
         audit = Audit(run_dir / "audit", control.keep_audit_days)
-        return Door(self.api(), control, Tokens(run_dir), audit)
+        return Door(self.api(), control, Tokens(run_dir), audit, refused=self._refused)
 
     def api(self) -> FastAPI:
         """The whole API."""

@@ -12,6 +12,7 @@ import datetime as dt
 import ipaddress
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -70,9 +71,12 @@ class Door:
         tokens: Tokens,
         audit: Audit,
         clock: Callable[[], float] = time.monotonic,
+        refused: Counter[int] | None = None,
     ) -> None:
+        """`refused` counts, by HTTP status, who was not let in."""
         self._app, self._control, self._tokens, self._audit, self._clock = app, control, tokens, audit, clock
         self._networks = [ipaddress.ip_network(network) for network in control.networks]
+        self._refused = Counter() if refused is None else refused
         self._pace = Pace(control.requests_per_s, math.ceil(control.requests_per_s * BURST_S))
         self._wrong = Pace(WRONG_PER_S, WRONG_AT_ONCE)
         self._refusals = Pace(NOTED_PER_S, NOTED_AT_ONCE)
@@ -98,6 +102,7 @@ class Door:
             who = who or self._who(request)
             self._may(who, scope, request)
         except Refused as refused:
+            self._refused[refused.status] += 1
             if refused.noted and not self._refusals.wait_s("", self._clock()):
                 self._note(request, who or NOBODY, call_id, refused.status, refused.detail)
             answer = problem(refused.status, refused.title, refused.detail)

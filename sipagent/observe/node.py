@@ -13,7 +13,7 @@ from sipagent.config import Settings
 from sipagent.observe.catalogue import Catalogue
 from sipagent.observe.metrics import CallMetrics
 from sipagent.observe.scraped import NodeCollector, NodeNow, RecorderCollector, WorkerCollector
-from sipagent.observe.watched import EndpointCollector, ProbeCollector, Probed, TraceCollector
+from sipagent.observe.watched import DoorCollector, EndpointCollector, ProbeCollector, Probed, TraceCollector
 
 
 class LiveNode(NodeNow, Protocol):
@@ -53,6 +53,8 @@ class Sources:
     """Realtime endpoints by name, and why they cannot be reached."""
     traces: Callable[[], Mapping[str, int]] = field(default=_no_counts)
     """What became of spans."""
+    refused: Callable[[], Mapping[int, int]] = field(default=_nothing)
+    """Requests that the API's door did not let in, by HTTP status."""
 
 
 def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources | None = None) -> Catalogue:
@@ -71,5 +73,6 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue.registry.register(ProbeCollector(catalogue, sources.probes))
     catalogue.registry.register(EndpointCollector(catalogue, sources.endpoints))
     catalogue.registry.register(TraceCollector(catalogue, sources.traces))
+    catalogue.registry.register(DoorCollector(catalogue, sources.refused))
     ProcessCollector(registry=catalogue.registry)
     return catalogue

@@ -1,4 +1,4 @@
-"""What the node's own watchers found: the last probe through each trunk, endpoints, and what became of the traces."""
+"""What the node's own watchers found: probes through trunks, endpoints, what became of traces, who was not let in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sipagent.orders import ProbeResult
 
 Samples = CounterMetricFamily | GaugeMetricFamily
 SPANS = ("sent", "failed", "dropped")
+REFUSALS = (401, 403, 429)
 
 
 class Probed(Protocol):
@@ -110,3 +111,27 @@ class TraceCollector(Collector):
         for result in SPANS:
             spans.add_metric((result,), counts.get(result, 0))
         yield spans
+
+
+class DoorCollector(Collector):
+    """Requests that the API refused before it read them."""
+
+    def __init__(self, catalogue: Catalogue, counts: Callable[[], Mapping[int, int]]) -> None:
+        """`counts` by HTTP status."""
+        self._counts = counts
+        self._refused = catalogue.family(
+            "api_refused_total", "counter",
+            "Requests of the API that were not let in: no token that counts (401), not with this one or not from there "
+            "(403), too many (429).", "status",
+        )  # fmt: skip
+
+    def describe(self) -> list[Samples]:
+        """See ProbeCollector."""
+        return []
+
+    def collect(self) -> Iterator[Samples]:
+        """Every status, from 0 on."""
+        counts, refused = self._counts(), self._refused.counter()
+        for status in REFUSALS:
+            refused.add_metric((str(status),), counts.get(status, 0))
+        yield refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,7 +40,8 @@ class Node:
         self.tokens = Tokens(folder)
         self.app = ControlProcess(self.settings, (), ()).api()
         audit = Audit(folder / "audit", self.settings.control.keep_audit_days)
-        self.door = Door(self.app, self.settings.control, self.tokens, audit, lambda: self.now)
+        self.refused: Counter[int] = Counter()
+        self.door = Door(self.app, self.settings.control, self.tokens, audit, lambda: self.now, self.refused)
 
     def token(self, scope: Scope) -> dict[str, str]:
         secret = self.tokens.create(f"the-{scope.name.lower()}", scope, dt.datetime.now(dt.UTC))
@@ -125,6 +127,7 @@ async def test_nothing_of_a_request_is_read_before_it_is_let_in(node: Node) -> N
         assert (await nobody.post("/v1/calls", content=body())).status_code == 401
     async with node.http(node.token(Scope.VIEWER)) as viewer:
         assert (await viewer.post("/v1/calls", content=body())).status_code == 403
+    assert node.refused == {401: 1, 403: 1}
 
 
 async def test_a_body_has_an_end(node: Node) -> None:

@@ -42,6 +42,7 @@ class Node:
                 probes=lambda: self.probes,
                 endpoints=lambda: {"main": "", "other": "the name cannot be resolved"},
                 traces=lambda: {"sent": 7},
+                refused=lambda: {401: 4},
             ),
         )
         self.probes = {("uk", "office"): story.probed(), ("uk", "new"): Place(due=0.0)}
@@ -182,6 +183,8 @@ def test_probes_tell_what_the_last_one_met(node: Node) -> None:
     assert node.value("probe_up", trunk="office") == 0
     assert node.value("probe_first_words_seconds") is None
     assert node.value("trace_spans_total", result="sent") == 7
+    assert node.value("api_refused_total", status="401") == 4
+    assert node.value("api_refused_total", status="429") == 0
     assert node.value("realtime_endpoint_up", endpoint="main") == 1
     assert node.value("realtime_endpoint_up", endpoint="other") == 0
 
