@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -197,14 +198,25 @@ class Recorder:
                 continue
             recording.quiet_s, recording.over = 0.0, block.last
             try:
-                if recording.journal is None:
-                    recording.journal = Journal.begin(path, self.shelf.key)
-                recording.journal.append(message)
+                self._append(recording, path, message)
             except OSError as error:
                 self.counts["blocks_unwritten"] += 1
                 if not recording.told:
                     recording.told = True
                     log.error("recording_unwritten", recording_id=block.recording_id, error=str(error))
+
+    def _append(self, recording: _Open, path: Path, message: bytes) -> None:
+        """OSError: none of it is on the disk; nor is there a journal, if it would have been the first block of one."""
+        if recording.journal is not None:
+            recording.journal.append(message)
+            return
+        journal = Journal.begin(path, self.shelf.key)
+        try:
+            journal.append(message)
+        except OSError:
+            journal.remove()
+            raise
+        recording.journal = journal
 
     def _is_kept(self, block: Block) -> bool:
         try:

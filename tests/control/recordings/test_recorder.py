@@ -356,6 +356,25 @@ async def test_a_full_disk_leaves_a_hole_and_a_whole_file(tmp_path: Path, monkey
     assert (samples[3 * SIZE :] == sound([block(3)])).all()
 
 
+async def test_a_disk_that_is_full_from_the_first_block_on_leaves_no_journal_that_nobody_can_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for its head alone."""
+    pwrite = os.pwrite
+
+    def small_things(file: int, data: bytes, at: int) -> int:
+        if len(data) > 100:
+            raise OSError(28, "No space left on device")
+        return pwrite(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", small_things)
+    async with node(settings(tmp_path), abandoned_s=0.1) as it:
+        it.take(block(0))
+        event = await it.ended()
+    assert (event.path, event.seconds, event.cut) == ("", 0.0, True)
+    assert not list((tmp_path / "recordings" / "open").iterdir())
+
+
 async def test_a_file_that_cannot_be_made_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "RETRY_S", 0.05)
     (tmp_path / "recordings").mkdir()
