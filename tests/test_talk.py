@@ -1,11 +1,13 @@
 """The talk after the caller has gone on: a socket takes a moment to close, and the model may still speak."""
 
+import asyncio
 from unittest.mock import MagicMock
 
 from sipagent.flow.phrases import Phrase
 from sipagent.talk import Talk
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
+from tests.waiting import PATIENCE_S
 
 
 async def test_what_the_model_says_after_its_caller_has_left_is_for_nobody() -> None:
@@ -19,3 +21,29 @@ async def test_what_the_model_says_after_its_caller_has_left_is_for_nobody() -> 
     room.media.flush.assert_not_called()
     room.media.play.assert_not_called()
     on_caller.assert_not_called()
+
+
+def waiting_caller() -> Talk:
+    """They hear a word or a soft sound, for the answer is late."""
+    room = MagicMock()
+    room.media.barge_in.voiced_at = None
+    talk = Talk(room, Phrase("We are sorry."), MagicMock())
+    room.media.on_talk("prompt:One moment.")
+    return talk
+
+
+async def test_who_was_hushed_is_quiet() -> None:
+    """The pacer tells when what was played ran out, and not when it was taken away."""
+    talk = waiting_caller()
+    talk.hush()
+    async with asyncio.timeout(PATIENCE_S):
+        await talk.until_quiet()
+
+
+async def test_a_session_lost_while_a_filler_is_heard_leaves_a_quiet_line() -> None:
+    """Else nothing would be said for as long as the next session takes."""
+    talk = waiting_caller()
+    talk._keep_company("One moment.")
+    talk.lost()
+    async with asyncio.timeout(PATIENCE_S):
+        await talk.until_quiet()
