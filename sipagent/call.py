@@ -442,8 +442,7 @@ class Call:
 
     async def dismiss_supervisor(self) -> None:
         """They leave, the call goes on."""
-        await self._supervision.aclose()
-        self._supervision = Supervision(self.id, self._house, self._emit, self._taken_over)
+        await self._supervision.dismiss()
 
     def _taken_over(self, joined: Joined) -> bool:
         return self._visit is not None and self._visit.taken_over(joined)
