@@ -27,7 +27,7 @@ from sipagent.audio import Law
 from sipagent.caller import Caller, Gone
 from sipagent.carried import Carried
 from sipagent.config.destinations import Destination
-from sipagent.errors import AriError, DialingRefused, NoRoom, OrderRefused
+from sipagent.errors import AriError, AriRefused, DialingRefused, NoRoom, OrderRefused
 from sipagent.house import House
 from sipagent.leg import dialled_group
 from sipagent.limits import CALLER, NODE, RATE, ROUTE, Counted, full
@@ -52,6 +52,7 @@ QUALITY_EVERY_S = 10.0
 GONE_GRACE_S = 0.5
 """Asterisk's word that a caller left comes within milliseconds of the refusal it explains."""
 CARRY_EVERY_S = 0.2
+NOT_FOUND = 404
 LOOP_CAUSE = 25
 """Q.850: exchange routing error."""
 APOLOGY_EXTENSION = ("sipagent", "apology")
@@ -249,14 +250,19 @@ class Call:
         async with AsyncExitStack() as undo:
             happenings = undo.enter_context(ari.listen(leg.id))
             undo.push_async_callback(leg.hang_up, 16)
-            if left:
+            try:
+                # Also where it says so already: who hung up while nobody was there is not found, and no event tells.
                 await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
-                await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
-                await drop_bridges(ari, self.id, leg.id)
-                bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
-                await _until_here(happenings)
-                await bridge.add(caller, leg)
-            await Caller(leg, happenings).until_gone()
+                if left:
+                    await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
+                    await drop_bridges(ari, self.id, leg.id)
+                    bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
+                    await _until_here(happenings)
+                    await bridge.add(caller, leg)
+                await Caller(leg, happenings).until_gone()
+            except AriRefused as refusal:
+                if refusal.status != NOT_FOUND:
+                    raise
         raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
@@ -436,8 +442,7 @@ class Call:
 
     async def dismiss_supervisor(self) -> None:
         """They leave, the call goes on."""
-        await self._supervision.aclose()
-        self._supervision = Supervision(self.id, self._house, self._emit, self._taken_over)
+        await self._supervision.dismiss()
 
     def _taken_over(self, joined: Joined) -> bool:
         return self._visit is not None and self._visit.taken_over(joined)

@@ -11,7 +11,7 @@ import datetime as dt
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sipagent import model
@@ -23,6 +23,7 @@ from sipagent.outcome import CallOutcome, Reason
 from sipagent.tones import looped
 from sipagent.transfer import SUMMARY_CHARS, Parties, Transfers
 
+Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 MAX_HOLD_S = 180
 MAX_MESSAGE_CHARS = 4000
 MAX_AHEAD = dt.timedelta(days=31)
@@ -40,6 +41,8 @@ class CallControl:
         self._caller, self._secrets, self._on_machine = caller, secrets, on_machine
         self._parties: Parties | None = None
         self._transfers: Transfers | None = None
+        self._given_to = ""
+        """The function that has the caller: they hear its music, or their keys are its."""
 
     def serve(self, parties: Parties) -> None:
         """The conversation it is for."""
@@ -63,7 +66,7 @@ class CallControl:
                     summary=_text("Who calls and what they want, in a sentence."),
                     required=("target",),
                 ),
-                self._transfer_call,
+                self._alone("transfer_call", self._transfer_call),
             )
         if agent.may_hang_up:
             out["hang_up"] = Builtin(
@@ -75,7 +78,7 @@ class CallControl:
             out["hold"] = Builtin(
                 "Put the caller on hold with music. Tell them first. You are called back when the time is over.",
                 _schema(seconds={"type": "integer", "minimum": 1, "maximum": MAX_HOLD_S}, required=("seconds",)),
-                self._hold,
+                self._alone("hold", self._hold),
             )
         if agent.may_send_dtmf:
             out["send_dtmf"] = Builtin(
@@ -89,7 +92,7 @@ class CallControl:
                 "Let the caller key in a number that you must not see; tools know it as {name}. First tell the caller "
                 f"what to key in and that # ends it; do not ask them to say it. Numbers: {known}",
                 _schema(name=_one_of(agent.digits), required=("name",)),
-                self._collect_digits,
+                self._alone("collect_digits", self._collect_digits),
             )
         if agent.messages:
             out["take_message"] = Builtin(
@@ -127,6 +130,23 @@ class CallControl:
         if self._parties is None:
             raise RuntimeError("the conversation is over")
         return self._parties
+
+    def _alone(self, name: str, does: Handler) -> Handler:
+        """A caller is given to one thing at a time, also where the model asks for two in one response.
+
+        Each puts back what it found, so the second would find the first's, and leave the caller with it.
+        """
+
+        async def handler(arguments: Mapping[str, Any]) -> dict[str, Any]:
+            if self._given_to:
+                return {"error": f"not while {self._given_to} is under way: wait for its result, then call this again"}
+            self._given_to = name
+            try:
+                return await does(arguments)
+            finally:
+                self._given_to = ""
+
+        return handler
 
     async def _transfer_call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if self._transfers is None:

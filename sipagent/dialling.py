@@ -63,6 +63,13 @@ class DialGuard:
         self._starts.append(now)
         self._by_caller.append((now, caller))
 
+    def taken_back(self, leg_id: str, caller: str) -> None:
+        """It had `started`, and is not dialled after all; again is no error."""
+        began = self._live.pop(leg_id, None)
+        if began is not None:
+            self._starts.remove(began)
+            self._by_caller.remove((began, caller))
+
     def ended(self, leg_id: str, now: float) -> None:
         """It is over; again is no error."""
         began = self._live.pop(leg_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 RETRY_S = 1.0
 """After a session that was free by our count and not by the provider's."""
+PLACE_WITHIN_S = 1.0
+"""Whose place is not known by then is told without one; a session that is granted at once may be open by then."""
 
 
 class _Places:
@@ -77,7 +80,11 @@ async def in_line(line: Line, room: Room, settings: Settings, language: str, emi
 
 
 async def _keep_company(room: Room, places: _Places, settings: Settings, language: str) -> None:
-    """That they are to wait, and where they are in line; then music, and their place again when it is another."""
+    """That they are to wait, and where they are in line; then music, and their place again when it is another.
+
+    There may be no place: the control process is away, or its count has room and the provider's has not. Then there
+    is the rest.
+    """
     waiting = settings.realtime.waiting
 
     async def say(text: Text) -> None:
@@ -85,11 +92,13 @@ async def _keep_company(room: Room, places: _Places, settings: Settings, languag
         room.play(phrases_now(text, settings.call.language, settings.variables, language, call))
         await asyncio.sleep((room.media.queue.queued_ms + PTIME_MS) / 1000)
 
-    await places.known.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PLACE_WITHIN_S):
+            await places.known.wait()
     await say(waiting.say)
     while True:
         places.known.clear()
-        if waiting.place:
+        if waiting.place and places.place:
             await say(waiting.place)
         room.loop(looped("hold", room.law))
         await asyncio.sleep(waiting.again_s)

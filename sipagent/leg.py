@@ -109,25 +109,43 @@ async def permitted(errand: Errand, house: House, emit: Emit) -> AsyncIterator[N
     Raises:
         DialingRefused: it does not, or the trunk is full; its text says why, and an event has.
     """
-    guard, trunk = house.guard, house.settings.trunks.get(errand.to.trunk)
-    why = refusal(errand, house)
-    if why:
-        pass
-    elif trunk and await _in_use(errand, house.ari) >= trunk.channels:
-        why = "all lines are busy"
-    elif trunk and (wait_s := guard.turn(errand.to.trunk, trunk.cps, time.monotonic(), MAX_WAIT_S)) is None:
-        why = "too many new calls on this trunk (cps)"
-    if why:
-        log.warning("dial_refused", why=why, trunk=errand.to.trunk, purpose=errand.purpose)
-        emit(model.DialRefused, to=errand.number(house), why=why, asked_by=errand.purpose)
-        raise DialingRefused(why)
+    guard = house.guard
+    if why := refusal(errand, house):
+        raise _refused(why, errand, house, emit)
+    # Counted before the trunk is asked, or of a burst each would find the same room.
     guard.started(errand.leg, errand.caller, time.monotonic())
+    dialled = False
     try:
-        if trunk and wait_s:
+        wait_s = await _turn(errand, house, emit)
+        dialled = True
+        if wait_s:
             await asyncio.sleep(wait_s)
         yield
     finally:
-        guard.ended(errand.leg, time.monotonic())
+        if dialled:
+            guard.ended(errand.leg, time.monotonic())
+        else:
+            guard.taken_back(errand.leg, errand.caller)
+
+
+async def _turn(errand: Errand, house: House, emit: Emit) -> float:
+    """Seconds until the trunk takes it. DialingRefused when it does not."""
+    trunk = house.settings.trunks.get(errand.to.trunk)
+    if trunk is None:
+        return 0.0
+    if await _in_use(errand, house.ari) >= trunk.channels:
+        raise _refused("all lines are busy", errand, house, emit)
+    wait_s = house.guard.turn(errand.to.trunk, trunk.cps, time.monotonic(), MAX_WAIT_S)
+    if wait_s is None:
+        raise _refused("too many new calls on this trunk (cps)", errand, house, emit)
+    return wait_s
+
+
+def _refused(why: str, errand: Errand, house: House, emit: Emit) -> DialingRefused:
+    """Told of; to be raised."""
+    log.warning("dial_refused", why=why, trunk=errand.to.trunk, purpose=errand.purpose)
+    emit(model.DialRefused, to=errand.number(house), why=why, asked_by=errand.purpose)
+    return DialingRefused(why)
 
 
 async def _in_use(errand: Errand, ari: AriClient) -> int:

@@ -128,10 +128,12 @@ class Line:
     async def aclose(self) -> None:
         """The session ends; twice is fine."""
         self._let_go()
-        if self._closing:
-            await asyncio.wait(self._closing)
-        self._slot.release()  # not before the provider knows that it is over
-        self._kept.clear()
+        try:
+            if self._closing:
+                await asyncio.wait(self._closing)
+        finally:
+            self._slot.release()  # not before the provider knows that it is over, unless nobody may wait for that
+            self._kept.clear()
 
     async def _first_of(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False

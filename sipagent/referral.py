@@ -19,7 +19,7 @@ from sipagent.caller import Caller
 from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
 from sipagent.house import House
-from sipagent.leg import ANSWERED, Emit, Errand, leg_out
+from sipagent.leg import ANSWERED, Emit, Errand, Leg, leg_out
 from sipagent.room import Room
 from sipagent.routing.facts import clean_number
 
@@ -65,12 +65,10 @@ class Referral:
             except (DialingRefused, ValueError) as refusal:
                 result = str(refusal)
             if result == ANSWERED:
-                if (here := room()) is None:
-                    result = "given up"  # they are elsewhere by now: there is no place to take
-                else:
-                    self.caller.become(leg.channel, leg.happenings)
-                    await here.admit(leg.channel)
-                    undo.push_async_callback(made.pop_all().aclose)
+                result = await _let_in(leg, room())
+            if result == ANSWERED:
+                self.caller.become(leg.channel, leg.happenings)
+                undo.push_async_callback(made.pop_all().aclose)
         self.emit(model.TransferEnded, target=to.number, result=result)
         await asyncio.sleep(SUBSCRIBED_S)
         try:
@@ -80,3 +78,14 @@ class Referral:
         await asyncio.sleep(NOTIFIED_S)  # Asterisk tells of one REFER more than once
         if result == ANSWERED:
             await old.hang_up(16)
+
+
+async def _let_in(leg: Leg, room: Room | None) -> str:
+    """ANSWERED when they are in the room, or why they are not: the place of who asked is not taken before."""
+    if room is None:
+        return "given up"  # they are elsewhere by now: there is no place to take
+    try:
+        await room.admit(leg.channel)
+    except AriError as refusal:
+        return str(refusal)  # whoever answered has hung up at once
+    return ANSWERED

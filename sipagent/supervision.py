@@ -31,7 +31,7 @@ _KEYS = {"1": MONITOR, "2": BARGE, "3": TAKEOVER}
 
 
 class Supervision:
-    """One call's supervisor."""
+    """Of one call, for as long as it lasts; supervisors come and go."""
 
     def __init__(self, call_id: str, house: House, emit: Emit, take_over: Callable[[Joined], bool]) -> None:
         """`take_over` gives the caller to a leg; False when they are with no agent now."""
@@ -67,13 +67,17 @@ class Supervision:
             finally:
                 self._emit(model.Supervised, what=how, who=name, result=result)
 
-    async def aclose(self) -> None:
-        """They leave; twice is fine."""
+    async def dismiss(self) -> None:
+        """They leave, and somebody may come again; twice is fine."""
         if self._staying is not None:
             self._staying.cancel()
             await asyncio.wait({self._staying})
             self._staying = None
         await self._leave()
+
+    async def aclose(self) -> None:
+        """They leave, for the call is over; twice is fine."""
+        await self.dismiss()
         self._take_over = _nobody
 
     @property

@@ -91,9 +91,8 @@ class Talk:
         self._filling = False
         """The caller hears something of us because the answer is late."""
         self._nudge: asyncio.TimerHandle | None = None
-        media = room.media
-        media.on_talk, media.on_quiet = self._on_talk, self._on_quiet
-        media.on_cut, media.on_resume = self._on_cut, self._on_resume
+        self._media.on_talk, self._media.on_quiet = self._on_talk, self._on_quiet
+        self._media.on_cut, self._media.on_resume = self._on_cut, self._on_resume
 
     def renew(self) -> None:
         """A session is about to be opened, the first or another one."""
@@ -411,9 +410,10 @@ class Talk:
                 log.error("filler_missing", error=str(error))
 
     def hush(self) -> None:
-        """The answer begins."""
+        """The answer begins; who is hushed is quiet, and the pacer, which tells of what ran out, does not tell."""
         if self._media.interruptible:
             self._media.give_way()
+            self._quiet.set()
 
     def waiting(self, *, waits: bool) -> None:
         """While the caller waits for us, no time runs out for them; then it is the model's turn."""

@@ -115,6 +115,8 @@ class Visit:
         """The room in which somebody minds whether the caller is heard."""
         self._conversation: Conversation | None = None
         self._control: CallControl | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Whoever goes, and the room they were in; no end of the call cuts that short."""
         self._secrets: dict[str, str] = {}
         """Digits that only tools may see."""
         self._referred = False
@@ -256,38 +258,47 @@ class Visit:
             (self._conversation.talk.hold if held else self._conversation.talk.resume)()
         self._woken.set()
 
-    async def _dismiss(self, conversation: Conversation | None, control: CallControl | None = None) -> None:
-        """A conversation ends; what it counted stays."""
-        if control is not None:
-            await control.aclose()
-        if conversation is None:
-            return
-        try:
-            await conversation.close()
-        finally:
-            self._story.take_conversation(conversation)
-
     def _stop_listening(self) -> None:
         """Beside whatever comes next: a closing handshake is a round trip."""
-        conversation, self._conversation = self._conversation, None
-        control, self._control = self._control, None
         self._understood = ""
         if self._room is not None:
             self._room.interruptible_by(NOBODY)
             self._room.media.on_talk = None
-        if conversation is not None:
-            conversation.talk.leave()
-        self._group.create_task(self._dismiss(conversation, control))
+        if self._conversation is not None:
+            self._conversation.talk.leave()
+        self._dismiss()
 
-    async def leave_room(self) -> None:
-        """Everybody leaves, then the room goes; what was counted stays."""
+    def _dismiss(self, room: Room | None = None) -> None:
+        """Whoever talks with the caller goes, and then the room, if it goes too; what they counted stays.
+
+        No task of the call's group, which its end would cancel: the session, its place in the quota, the legs and the
+        bridge that they hold are given back by nobody else. `leave_room` waits for them.
+        """
         conversation, self._conversation = self._conversation, None
         control, self._control = self._control, None
-        await self._dismiss(conversation, control)
+        leaving = self._leave(conversation, control, room)
+        self._leaving.add(asyncio.create_task(leaving, name=f"call-leaving-{self._call_id}"))
+
+    async def _leave(self, conversation: Conversation | None, control: CallControl | None, room: Room | None) -> None:
+        async with AsyncExitStack() as last:
+            if room is not None:
+                last.callback(self._story.take_room, room)
+                last.push_async_callback(room.close)
+            if conversation is not None:
+                last.callback(self._story.take_conversation, conversation)
+                last.push_async_callback(conversation.close)
+            if control is not None:
+                await control.aclose()
+
+    async def leave_room(self) -> None:
+        """Everybody leaves, then the room goes; returns when all who ever left have gone."""
         room, self._room = self._room, None
-        if room is not None:
-            await room.close()
-            self._story.take_room(room)
+        self._dismiss(room)
+        while self._leaving:
+            done, _ = await asyncio.wait(self._leaving)
+            self._leaving -= done
+            for gone in done:
+                gone.result()
 
     async def _converse(self, name: str) -> object:
         """Ring while media and model connect side by side, answer, talk."""
@@ -354,14 +365,12 @@ class Visit:
                 self._flow.transfer(result, self._loop.time())
             case Joined() if self._room is not None:
                 self._undo.push_async_callback(result.undo.aclose)
-                conversation, self._conversation = self._conversation, None
-                control, self._control = self._control, None
+                self._dismiss()
                 await self._room.join(result.leg.channel)
                 self.leg = result.leg.channel.id
                 self._emit(model.StepEntered, step=f"transferred:{result.name}")
                 await result.leg.channel.set_variable(LEG_VARIABLE, f"{self._house.ari.app} {self._call_id}")
                 self._story.changed.set()
-                await self._dismiss(conversation, control)
                 await result.leg.until_gone()
                 raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))
             case _:

@@ -1,5 +1,6 @@
 """The talk after the caller has gone on: a socket takes a moment to close, and the model may still speak."""
 
+import asyncio
 from unittest.mock import MagicMock
 
 from sipagent import model
@@ -8,6 +9,7 @@ from sipagent.model import Role
 from sipagent.talk import Talk
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
+from tests.waiting import PATIENCE_S
 
 
 async def test_what_the_model_says_after_its_caller_has_left_is_for_nobody() -> None:
@@ -31,3 +33,29 @@ async def test_what_is_still_being_said_is_nobodys_record() -> None:
         talk.on_session_event(xai_events.InputTranscript("i", text, final=final))
     told = [call for call in emit.call_args_list if call.args[0] is model.Transcript]
     assert [call.kwargs for call in told] == [{"role": Role.CALLER, "item_id": "i", "text": "4111 1111 1111 1111"}]
+
+
+def waiting_caller() -> Talk:
+    """They hear a word or a soft sound, for the answer is late."""
+    room = MagicMock()
+    room.media.barge_in.voiced_at = None
+    talk = Talk(room, Phrase("We are sorry."), MagicMock())
+    room.media.on_talk("prompt:One moment.")
+    return talk
+
+
+async def test_who_was_hushed_is_quiet() -> None:
+    """The pacer tells when what was played ran out, and not when it was taken away."""
+    talk = waiting_caller()
+    talk.hush()
+    async with asyncio.timeout(PATIENCE_S):
+        await talk.until_quiet()
+
+
+async def test_a_session_lost_while_a_filler_is_heard_leaves_a_quiet_line() -> None:
+    """Else nothing would be said for as long as the next session takes."""
+    talk = waiting_caller()
+    talk._keep_company("One moment.")
+    talk.lost()
+    async with asyncio.timeout(PATIENCE_S):
+        await talk.until_quiet()

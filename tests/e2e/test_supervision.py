@@ -123,6 +123,23 @@ async def test_the_call_ends_under_a_supervisor(company: Company, root: Root, tm
         assert len(node.of(model.LegEnded)) == 1
 
 
+async def test_who_supervises_after_another_was_dismissed_is_released_with_the_call(
+    company: Company, root: Root, tmp_path: Path
+) -> None:
+    async with callee(root.command("sipp"), tmp_path, tone(SUPERVISOR_HZ)) as anna:
+        node = await company(anna.port, StandinConfig(mode=Mode.DETERMINISTIC), **who(anna.port))
+        async with node.phone() as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            assert await told(node, of(node, Supervise, supervisor="anna", how="monitor")) == ""
+            assert await told(node, of(node, Dismiss)) == ""
+            await until(lambda: len(node.of(model.LegEnded)) == 1, "anna to be gone")
+            assert await told(node, of(node, Supervise, supervisor="anna", how="monitor")) == ""
+        await node.ended()
+        await node.nothing_left()
+        assert len(node.of(model.LegEnded)) == 2
+
+
 async def test_a_whisper_reaches_the_agent_alone(company: Company, root: Root, tmp_path: Path) -> None:
     node = await company(standin=StandinConfig(mode=Mode.DETERMINISTIC), **who(9))
     async with node.phone() as phone:

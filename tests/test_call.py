@@ -1,0 +1,49 @@
+"""One call's rules that need no Asterisk to show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from sipagent.ari.client import ChannelEvents
+from sipagent.ari.objects import ChannelHandle
+from sipagent.call import Call
+from sipagent.errors import AriRefused
+from sipagent.outcome import Reason
+from sipagent.routing.facts import Invite
+from sipagent.visit import CallOver
+from tests.waiting import PATIENCE_S
+
+
+class Switch:
+    """An Asterisk that has no channel of this name any more, and so never tells of its end."""
+
+    app = "sipagent-1"
+
+    def __init__(self, gone: str) -> None:
+        self._gone = gone
+
+    @contextlib.contextmanager
+    def listen(self, channel_id: str) -> Iterator[ChannelEvents]:
+        yield ChannelEvents(channel_id)
+
+    async def request(self, method: str, uri: str, *_more: object) -> dict[str, Any]:
+        if uri.split("/")[1] == self._gone:
+            raise AriRefused(method, uri, 404, "Channel not found")
+        return {}
+
+
+@pytest.mark.parametrize("left", ["", "sipagent-2"], ids=["the same application", "another one"])
+async def test_a_colleague_who_hung_up_while_no_worker_was_there_ends_the_call(left: str) -> None:
+    house = MagicMock()
+    house.ari = Switch(gone="leg")
+    call = Call("call", Invite(endpoint="", called="100", caller=""), house)
+    with pytest.raises(CallOver) as over:
+        async with asyncio.timeout(PATIENCE_S):
+            await call._stay_with_them(ChannelHandle(house.ari, "call"), ChannelHandle(house.ari, "leg"), left=left)
+    assert over.value.outcome.reason is Reason.COMPLETED
