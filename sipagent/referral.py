@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from sipagent import model
+from sipagent.ari.client import new_id
 from sipagent.caller import Caller
 from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
@@ -54,7 +55,7 @@ class Referral:
         # A phone of ours has no line of its own to somebody else.
         trunk = self.endpoint if self.endpoint in settings.trunks else next(iter(settings.outbound.trunks), "")
         to = ToDial(clean_number(number), trunk, settings.call.dial_within_s)
-        errand = Errand(f"{self.call_id}-referred", to, "transfer", self.number, beside=old.id, listed=False)
+        errand = Errand(new_id(self.call_id, "referred"), to, "transfer", self.number, beside=old.id, listed=False)
         self.emit(model.TransferStarted, target=to.number, how="referred")
         with contextlib.suppress(AriError):  # they may be gone already
             await old.transfer_progress("channel_progress")

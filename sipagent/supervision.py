@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from sipagent import model
+from sipagent.ari.client import new_id
 from sipagent.ari.objects import ChannelHandle, mixing_bridge, snoop
 from sipagent.errors import AriError, DialingRefused, OrderRefused
 from sipagent.flow.steps.dial import target_of
@@ -89,7 +90,8 @@ class Supervision:
         if name not in settings.supervisors:
             there = ", ".join(sorted(settings.supervisors)) or "none"
             raise OrderRefused(f"there is no supervisor {name!r}; there is {there} ([supervisors])")
-        errand = Errand(f"{self._call_id}-supervisor", target_of(settings.supervisors[name].to, settings), "supervisor")
+        leg_id = new_id(self._call_id, "supervisor")
+        errand = Errand(leg_id, target_of(settings.supervisors[name].to, settings), "supervisor")
         leg = await self._undo.enter_async_context(leg_out(errand, self._house, self._emit))
         rung = await leg.ring(shown="")
         if rung.result != ANSWERED:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from sipagent import away, model
+from sipagent.ari.client import new_id
 from sipagent.ari.objects import ChannelHandle
 from sipagent.caller import Caller
 from sipagent.config import Agent, Settings
@@ -93,7 +94,6 @@ class Transfers:
 
     def __init__(self, parties: Parties) -> None:
         self._with = parties
-        self._legs = 0
         self._guests: set[asyncio.Task[None]] = set()
 
     async def to(self, name: str, summary: str) -> dict[str, Any]:
@@ -128,10 +128,8 @@ class Transfers:
     async def _to_phone(self, name: str, transfer: Transfer, summary: str) -> str:
         parties = self._with
         target = target_of(transfer.to, parties.house.settings)
-        self._legs += 1
-        errand = Errand(
-            f"{parties.call_id}-leg{self._legs}", target, "transfer", caller=parties.caller, beside=parties.channel.id
-        )
+        leg_id = new_id(parties.call_id, "leg")
+        errand = Errand(leg_id, target, "transfer", caller=parties.caller, beside=parties.channel.id)
         try:
             if transfer.how == "refer" and await self._refer(errand):
                 parties.leave(CallOutcome(Reason.COMPLETED, f"transferred to {name} by REFER"))
