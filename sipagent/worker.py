@@ -403,13 +403,17 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
         return worker.state(events_dropped, link.audio.dropped)
 
     link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(worker.run())
-    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task}
+    # The link's is one of them: without it nobody hears of our calls, and the control process thinks us dead.
+    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task, link_task}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if worker.abandoned.is_set():
+    if failed := link_task.done():
+        log.error("link_failed", exc_info=link_task.exception())
+    elif worker.abandoned.is_set():
         await link.drain(1.0)
+    if failed or worker.abandoned.is_set():
         log.warning("calls_left_to_others", calls=worker.calls)
         sys.stdout.flush()
-        os._exit(0)  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
+        os._exit(int(failed))  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
     worker_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task
