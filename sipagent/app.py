@@ -42,6 +42,7 @@ from sipagent.observe import node as node_metrics
 from sipagent.orders import Reload
 from sipagent.routing.routes import Routes
 from sipagent.speech import Flite
+from sipagent.tasks import told_if_failed
 from sipagent.worker import Worker, needed_prompts
 
 if TYPE_CHECKING:
@@ -168,8 +169,11 @@ class ControlProcess:
         from sipagent.control.callbacks import CallbackDialler  # noqa: PLC0415 - as the records themselves, see below
 
         dialler = CallbackDialler(records.callbacks, self.operator, self.live, lambda: self._settings)
-        async with _beside(dialler.run(), "callbacks"):
-            yield
+        try:
+            async with _beside(dialler.run(), "callbacks"):
+                yield
+        finally:
+            await dialler.aclose()
 
     async def _known(self, call_id: str) -> bool:
         """Has there been a call of this id? Where nobody can say, no: then it is made."""
@@ -185,7 +189,7 @@ class ControlProcess:
         await self._hub.start()
         door = self.door()
         recording = asyncio.create_task(self._recorder.run(), name="recordings")
-        recording.add_done_callback(_told_if_failed)
+        recording.add_done_callback(told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(api.run(door, door.within()), name="api")
         beating = asyncio.create_task(Heartbeat(self._manager, self.live).run(), name="heartbeat")
@@ -316,18 +320,12 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
 async def _beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     """It runs for the length of the block; if it fails, that is told and the block goes on."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_told_if_failed)
+    task.add_done_callback(told_if_failed)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-def _told_if_failed(task: asyncio.Task[None]) -> None:
-    """Without its recorder or its probes a node still takes calls; somebody has to know."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
 def _log_progress(done: int, count: int) -> None:

@@ -226,7 +226,7 @@ class Call:
         """What the dead worker had made goes, and the caller stays; two who talk with each other are left to it."""
         caller, ari = self._watch(self._caller), self._house.ari
         # Before anything else, so that nobody takes it from us.
-        ours = msgspec.structs.replace(carried, app=ari.app)
+        ours = msgspec.structs.replace(carried, app=ari.app, run=self._house.run)
         await caller.channel.set_variable(carried_by.VARIABLE, ours.text())
         with contextlib.suppress(AriError):
             await ari.request("DELETE", f"channels/{caller.channel.id}/moh")  # played to them meanwhile
@@ -282,6 +282,7 @@ class Call:
         age_s = self._loop.time() - self._story.started_s
         return Carried(
             app=self._house.ari.app,
+            run=self._house.run,
             call_id=self.id,
             endpoint=self.invite.endpoint,
             called=self.invite.called,

@@ -29,6 +29,8 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     law: str
     started_at: float
     """Unix seconds."""
+    run: str = ""
+    """The process that has it now: an application is its successor's as well."""
     number: str = ""
     """Of whoever talks with us: the caller's, or the one we called."""
     direction: Direction = Direction.IN
@@ -43,6 +45,10 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     """The channel of somebody who has taken the call: they talk, and nobody else is needed."""
     record: bool = False
     disposition: Disposition | None = None
+
+    def belonged_to(self, app: str, run: str) -> bool:
+        """This process of that application has it. One of the version before names none (an upgrade under calls)."""
+        return self.app == app and (self.run == run or not self.run or not run)
 
     def text(self) -> str:
         """For the channel."""

@@ -68,6 +68,8 @@ class House:
     emit: Callable[[model.CallEvent], None]
     record: Callable[[bytes], object]
     """Takes the blocks of recordings to the control process, and never waits."""
+    run: str = ""
+    """This process, as the link names it."""
 
     @property
     def settings(self) -> Settings:

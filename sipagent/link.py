@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -45,6 +46,9 @@ LINGER_S = 0.02
 MAX_BATCH = 500
 RECONNECT_S = 0.5
 MAX_UNIX_PATH = 107
+ON_THIS_MACHINE: Mapping[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
+"""Both ends of a link. It ends with a process and never otherwise: the kernel tells each side of the other's death, who
+hangs is found out by what they do not say (`control.heartbeat`), and a message is as long as its batch."""
 
 _UPWARD: msgspec.json.Decoder[list[Upward]] = msgspec.json.Decoder(list[Upward])
 _DOWNWARD: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)
@@ -73,6 +77,11 @@ class WorkerLink:
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
 
     @property
+    def run_id(self) -> str:
+        """This process, for whoever has to tell it from its successor."""
+        return self._backlog.run
+
+    @property
     def dropped(self) -> int:
         """Events that nobody will hear of: the control process was away for too long."""
         return self._backlog.dropped
@@ -91,7 +100,7 @@ class WorkerLink:
         """
         while True:
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
-                async with unix_connect(str(self._path), compression=None) as socket:
+                async with unix_connect(str(self._path), **ON_THIS_MACHINE) as socket:
                     await self._serve(socket, state, on_order)
             await asyncio.sleep(RECONNECT_S)
 

@@ -168,6 +168,8 @@ class Adopt(_Order, frozen=True, tag="adopt"):
     """A worker has died: take over the calls that it had."""
 
     worker: int
+    run: str = ""
+    """The process that has died. Its successor has its number, and what is that one's already stays there."""
 
 
 class Probe(_Order, frozen=True, tag="probe"):

@@ -33,7 +33,7 @@ class _Worker(Protocol):
 
     ari: AriClient
     house: House
-    accepting: bool
+    ending: bool
 
     def on_call(self, start: ari_events.StasisStart) -> None:
         """Somebody comes from the dialplan."""
@@ -55,16 +55,20 @@ class Orphans:
     def _ari(self) -> AriClient:
         return self._worker.ari
 
-    async def adopt(self, dead: int) -> str:
-        """Take over the calls of a worker that has died, all at once; how many, in words."""
+    async def adopt(self, dead: int, run: str) -> str:
+        """Take over the calls of a worker that has died, all at once; how many, in words.
+
+        `run` is the process of that number that is dead: we may be late, and its successor have what it had.
+        """
         app = f"{self._worker.house.settings.asterisk.app}-{dead}"
 
         async def take(channel: ari_events.Channel) -> bool:
             with contextlib.suppress(AriError):  # it may have gone meanwhile
-                known = carried.read(await ChannelHandle(self._ari, channel.id).variable(carried.VARIABLE))
+                handle = ChannelHandle(self._ari, channel.id)
+                known = carried.read(await handle.variable(carried.VARIABLE))
                 # One that it never did anything for (it hung) comes to us as it came to it.
                 owner, _, args = channel.dialplan.app_data.partition(",")
-                if (known.app if known else owner) == app:
+                if known.belonged_to(app, run) if known else owner == app and not await _is_leg(handle):
                     to = {"app": self._ari.app, "appArgs": "adopted" if known else args}
                     await self._ari.request("POST", f"channels/{channel.id}/move", to)
                     return True
@@ -97,7 +101,7 @@ class Orphans:
         came_here = bool(args) or channel.dialplan.app_data.split(",", 1)[0] == self._ari.app
         with contextlib.ExitStack() as undo, contextlib.suppress(AriError):
             undo.callback(listening.__exit__, None, None, None)
-            if await handle.variable(carried.LEG_VARIABLE):
+            if await _is_leg(handle):
                 undo.close()  # its call will listen to it
                 await self._release_leg(handle)
                 return
@@ -109,11 +113,11 @@ class Orphans:
                 await handle.hang_up(16)
                 return
             came = channel.dialplan.app_data.split(",")[1:]
-            if known is None and not args and came[:1] == ["in"] and self._worker.accepting:
+            if known is None and not args and came[:1] == ["in"] and not self._worker.ending:
                 undo.close()  # it has waited for who was here before us, and is a call like any other
                 self._worker.on_call(ari_events.StasisStart(channel, came, self._ari.app))
                 return
-            if known is None or not self._worker.accepting:
+            if known is None or self._worker.ending:
                 log.warning("orphan_channel", channel=channel.name)
                 await handle.continue_in(*APOLOGY_EXTENSION)
                 return
@@ -127,3 +131,8 @@ class Orphans:
         await asyncio.sleep(LEG_GRACE_S)
         if not self._ari.listens(leg.id) and (await leg.variable(carried.LEG_VARIABLE)).split(" ")[0] == self._ari.app:
             await leg.hang_up(16)
+
+
+async def _is_leg(channel: ChannelHandle) -> bool:
+    """Somebody who has taken a call: they go where it goes, and it is what takes them there."""
+    return bool(await channel.variable(carried.LEG_VARIABLE))

@@ -69,14 +69,17 @@ class Worker:
         listener: Callable[[orders.Upward], None],
         load: Callable[[], Settings] | None = None,
         record: Callable[[bytes], object] = lambda _block: None,
+        run: str = "",
     ) -> None:
         """`listener` hears every event, and the answer to every order; `load` reads the configuration anew.
 
-        `record` gets the blocks of recordings.
+        `record` gets the blocks of recordings; `run` names this process.
         """
         loop = asyncio.get_running_loop()
         self.number = number
         self.accepting = True
+        """New calls: those that are up go on with us while we drain, also those of a worker that has died."""
+        self.ending = False
         self.abandoned = asyncio.Event()
         """We are to end at once, and leave our calls to others."""
         self.after_call: Callable[[int], None] = lambda _calls: None
@@ -109,6 +112,7 @@ class Worker:
             gate=Gate(settings.control.workers),
             emit=self._emit,
             record=record,
+            run=run,
         )
 
     @property
@@ -205,7 +209,7 @@ class Worker:
 
     async def _adopted(self, order: orders.Adopt) -> None:
         try:
-            self._listener(Answer(order.id, detail=await self._orphans.adopt(order.worker)))
+            self._listener(Answer(order.id, detail=await self._orphans.adopt(order.worker, order.run)))
         except AriError as error:
             self._listener(Answer(order.id, str(error)))
 
@@ -314,7 +318,7 @@ class Worker:
         self.after_call(self.calls)
 
     async def _end_calls(self, outcome: CallOutcome) -> None:
-        self.accepting = False
+        self.accepting, self.ending = False, True
         for aside in self._asides:
             aside.cancel()
         if self._asides:
@@ -380,7 +384,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     """A worker process from start to SIGTERM; `load` reads its configuration anew."""
     prompts.load(needed_prompts(settings))
     link = WorkerLink(settings.control_socket, number)
-    worker = Worker(settings, number, prompts, link.send, load, link.audio.put)
+    worker = Worker(settings, number, prompts, link.send, load, link.audio.put, link.run_id)
     worker.after_call = tuning.between_calls
     link.sessions = worker.sessions.linked
     stop = asyncio.Event()
@@ -403,13 +407,17 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
         return worker.state(events_dropped, link.audio.dropped)
 
     link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(worker.run())
-    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task}
+    # The link's is one of them: without it nobody hears of our calls, and the control process thinks us dead.
+    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task, link_task}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if worker.abandoned.is_set():
+    if failed := link_task.done():
+        log.error("link_failed", exc_info=link_task.exception())
+    elif worker.abandoned.is_set():
         await link.drain(1.0)
+    if failed or worker.abandoned.is_set():
         log.warning("calls_left_to_others", calls=worker.calls)
         sys.stdout.flush()
-        os._exit(0)  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
+        os._exit(int(failed))  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
     worker_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from sipagent import model, orders
 from sipagent.control.live import Live
 from sipagent.errors import OrderRefused
-from sipagent.link import check_socket_path, decode_upward, encode
+from sipagent.link import ON_THIS_MACHINE, check_socket_path, decode_upward, encode
 
 log = structlog.get_logger()
 
@@ -41,13 +41,13 @@ class Keeper(Protocol):
 class Counting(Protocol):
     """Whoever counts the sessions with the model: `control.sessions`."""
 
-    def here(self, worker: int, held: Iterable[orders.SessionHeld]) -> None:
-        """A worker is there, and has these open."""
+    def here(self, run: str, held: Iterable[orders.SessionHeld]) -> None:
+        """This run of a worker is there, and has these open."""
 
-    def asked(self, worker: int, item: orders.SessionAsked) -> None:
+    def asked(self, run: str, item: orders.SessionAsked) -> None:
         """It wants one, or needs one no more."""
 
-    def gone(self, worker: int) -> None:
+    def gone(self, run: str) -> None:
         """It is away."""
 
 
@@ -74,7 +74,8 @@ class Hub:
 
     def __init__(self, path: Path, live: Live, keeper: Keeper | None = None) -> None:
         self._path, self._live, self._keeper = path, live, keeper
-        self._links: dict[int, ServerConnection] = {}
+        self._links: dict[int, dict[ServerConnection, orders.WorkerHello]] = {number: {} for number in live.workers}
+        """More than one only while a process of a dead control process goes and its successor is there."""
         self._runs: dict[str, _Run] = {}
         self._linked: dict[str, ServerConnection] = {}
         self._inside: dict[int, Callable[[orders.Order | orders.SessionTold], None]] = {}
@@ -84,6 +85,8 @@ class Hub:
         self.on_audio: Callable[[bytes], object] = lambda _block: None
         """Gets the binary messages: blocks of recordings."""
         self.counting: Counting | None = None
+        self.standing: tuple[orders.Order, ...] = ()
+        """What every worker is told when it comes, since those before it were told."""
 
     @property
     def linked(self) -> frozenset[str]:
@@ -104,7 +107,7 @@ class Hub:
         check_socket_path(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path.unlink(missing_ok=True)
-        self._server = await unix_serve(self._serve, str(self._path), compression=None, close_timeout=1, max_size=None)
+        self._server = await unix_serve(self._serve, str(self._path), close_timeout=1, **ON_THIS_MACHINE)
         self._path.chmod(0o600)
 
     async def aclose(self) -> None:
@@ -135,21 +138,21 @@ class Hub:
             raise OrderRefused(answer.error)
         return answer
 
-    def tell(self, worker: int, told: orders.SessionTold) -> None:
-        """Something that a worker waits for; one that is away asks again when it is back."""
-        if obey := self._inside.get(worker):
-            obey(told)
-        elif link := self._links.get(worker):
+    def tell(self, run: str, told: orders.SessionTold) -> None:
+        """Something that a run of a worker waits for (none: who is inside); one that is away asks again when back."""
+        if link := self._linked.get(run):
             task = asyncio.create_task(_pass(link, told), name="tell")
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
+        elif not run:
+            for obey in self._inside.values():
+                obey(told)
 
     async def _send(self, worker: int, order: orders.Order) -> None:
         if obey := self._inside.get(worker):
             obey(order)
             return
-        link = self._links.get(worker)
-        if link is not None:
+        for link in list(self._links.get(worker, ()))[-1:]:
             with contextlib.suppress(ConnectionClosed):
                 await link.send(encode(order))
                 return
@@ -163,7 +166,7 @@ class Hub:
         match item:
             case orders.SessionWanted() | orders.SessionLeft():
                 if self.counting:
-                    self.counting.asked(worker, item)
+                    self.counting.asked(run, item)
             case orders.Answer():
                 waiting = self._waiting.get(item.order)
                 if waiting is not None and not waiting.done():
@@ -189,17 +192,19 @@ class Hub:
                 except msgspec.DecodeError as error:
                     log.error("link_garbage", worker=worker, error=str(error))
                     continue
-                if upward and isinstance(hello := upward[0], orders.WorkerHello):
+                if not worker and upward and isinstance(hello := upward[0], orders.WorkerHello):
                     if hello.worker not in self._live.workers:
                         log.error("unknown_worker", worker=hello.worker)
                         return
                     worker, run = hello.worker, hello.run
-                    self._links[worker] = link
-                    self._live.workers[worker].pid = hello.pid
+                    self._links[worker][link] = hello
+                    self._live.worker_here(worker, hello.pid, run)
                     self._linked[run] = link
                     if self.counting:
-                        self.counting.here(worker, hello.sessions)
-                    thanks = thanks or asyncio.create_task(self._thank(link, self._run(run)), name="thanks")
+                        self.counting.here(run, hello.sessions)
+                    for order in self.standing:
+                        await link.send(encode(order))
+                    thanks = asyncio.create_task(self._thank(link, self._run(run)), name="thanks")
                 elif worker:
                     self._hear_all(worker, run, upward)
         except ConnectionClosed:
@@ -207,13 +212,20 @@ class Hub:
         finally:
             if thanks:
                 thanks.cancel()
-            if worker and self._links.get(worker) is link:
-                del self._links[worker]
-                self._live.worker_lost(worker)
-                if self.counting:
-                    self.counting.gone(worker)
-            if self._linked.get(run) is link:
-                del self._linked[run]
+            if worker:
+                self._gone(worker, run, link)
+
+    def _gone(self, worker: int, run: str, link: ServerConnection) -> None:
+        """A process has ended; its number is lost with it unless its successor is there already."""
+        del self._links[worker][link]
+        if left := list(self._links[worker].values()):
+            self._live.worker_here(worker, left[-1].pid, left[-1].run)
+        else:
+            self._live.worker_lost(worker)
+        if self._linked.get(run) is link:
+            del self._linked[run]
+            if self.counting:
+                self.counting.gone(run)
 
     def _hear_all(self, worker: int, run: str, upward: list[orders.Upward]) -> None:
         """A message: the worker's state, the number of what follows, and that."""

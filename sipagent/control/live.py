@@ -64,12 +64,19 @@ class LiveWorker:
 
     number: int
     pid: int = 0
+    run: str = ""
+    """The process that was here last, as its link names it."""
     state: orders.WorkerState | None = None
 
     @property
+    def able(self) -> bool:
+        """Its Asterisk is there: calls go on with it, and new ones come unless it drains."""
+        return self.state is not None and self.state.asterisk_connected
+
+    @property
     def ready(self) -> bool:
-        """Its Asterisk is there and it takes calls."""
-        return self.state is not None and self.state.asterisk_connected and self.state.accepting
+        """It takes calls."""
+        return self.able and self.state is not None and self.state.accepting
 
 
 class Live:
@@ -92,6 +99,11 @@ class Live:
         """Hear every event, and the id of each call whose worker is `lost`; a subscriber only takes note."""
         self._subscribers.append(subscriber)
         self._mourners.append(lost)
+
+    def worker_here(self, number: int, pid: int, run: str) -> None:
+        """A process of this number is linked."""
+        worker = self.workers[number]
+        worker.pid, worker.run = pid, run
 
     def worker_state(self, number: int, state: orders.WorkerState | None) -> None:
         """A worker said how it does, or went away."""

@@ -1,8 +1,9 @@
 """Who may have a session with the model, and who waits for one: first come, first served (core: no I/O, no clock).
 
 A provider gives a team so many sessions at once (xAI: about ten), whichever worker opens them. So they are counted
-here, for the whole node: by the key that each conversation has, and under the worker that holds it. What a worker held
-when it died is kept for its calls, since whoever adopts them needs it again.
+here, for the whole node: by the key that each conversation has, and under the worker's process that holds it (its run:
+a number is its successor's as well). What a worker held when it died is kept for its calls, since whoever adopts them
+needs it again.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from dataclasses import dataclass
 
 from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionWanted
 
-Told = tuple[int, SessionGranted | SessionPlace]
-"""To which worker, and what."""
+Told = tuple[str, SessionGranted | SessionPlace]
+"""To which run of a worker, and what."""
 
 
 @dataclass(slots=True)
 class _Held:
-    worker: int
-    """0: it has died, and its call is not adopted yet."""
+    run: str | None
+    """None: it has died, and its call is not adopted yet."""
     call_id: str
     endpoint: str
 
 
 @dataclass(slots=True)
 class _Waiting:
-    worker: int
+    run: str
     wanted: SessionWanted
     place: int = 0
 
@@ -56,15 +57,15 @@ class Quota:
         self._limits = dict(limits)
         self._serve()
 
-    def want(self, worker: int, wanted: SessionWanted) -> None:
+    def want(self, run: str, wanted: SessionWanted) -> None:
         """A session at the first of these endpoints that has room, or a place in line."""
         held = self._held.get(wanted.key)
         if held and held.endpoint in wanted.endpoints:  # asked again, since somebody else counts now
-            self.told.append((worker, SessionGranted(wanted.key, held.endpoint)))
+            self.told.append((run, SessionGranted(wanted.key, held.endpoint)))
             return
         self._forget(wanted.key)
-        self._forget_orphans(wanted.call_id)  # what a dead worker held for this call is this session's
-        waiting = _Waiting(worker, wanted)
+        self._forget_held(wanted.call_id, but_by=run)  # what another worker held for this call is this session's
+        waiting = _Waiting(run, wanted)
         if wanted.first:
             self._line.appendleft(waiting)
         else:
@@ -76,30 +77,32 @@ class Quota:
         self._forget(key)
         self._serve()
 
-    def here(self, worker: int, held: Iterable[SessionHeld]) -> None:
+    def here(self, run: str, held: Iterable[SessionHeld]) -> None:
         """A worker is there, with these sessions: also those that it opened while nobody counted."""
         for one in held:
-            self._held[one.key] = _Held(worker, one.call_id, one.endpoint)
+            self._held[one.key] = _Held(run, one.call_id, one.endpoint)
 
-    def gone(self, worker: int, orphans: Iterable[str]) -> None:
+    def gone(self, run: str, orphans: Iterable[str]) -> None:
         """A worker has died. The sessions of these calls are kept for whoever adopts them."""
         kept = set(orphans)
         for key, held in list(self._held.items()):
-            if held.worker == worker:
-                held.worker = 0
+            if held.run == run:
+                held.run = None
                 if held.call_id not in kept:
                     del self._held[key]
-        self._line = deque(one for one in self._line if one.worker != worker)
+        self._line = deque(one for one in self._line if one.run != run)
         self._serve()
 
     def lost(self, call_id: str) -> None:
         """Nobody has adopted this call."""
-        self._forget_orphans(call_id)
+        self._forget_held(call_id)
         self._serve()
 
-    def _forget_orphans(self, call_id: str) -> None:
-        for key in [key for key, held in self._held.items() if not held.worker and held.call_id == call_id]:
-            del self._held[key]
+    def _forget_held(self, call_id: str, but_by: str | None = None) -> None:
+        """A call is with one worker: what others held for it, dead or on their way out, is free."""
+        for key, held in list(self._held.items()):
+            if held.call_id == call_id and (held.run is None or held.run != but_by):
+                del self._held[key]
 
     def _forget(self, key: str) -> None:
         self._held.pop(key, None)
@@ -113,13 +116,13 @@ class Quota:
             if endpoint is None:
                 left.append(one)
                 continue
-            self._held[one.wanted.key] = _Held(one.worker, one.wanted.call_id, endpoint)
-            self.told.append((one.worker, SessionGranted(one.wanted.key, endpoint)))
+            self._held[one.wanted.key] = _Held(one.run, one.wanted.call_id, endpoint)
+            self.told.append((one.run, SessionGranted(one.wanted.key, endpoint)))
         self._line = left
         for place, one in enumerate(left, 1):
             if one.place != place:
                 one.place = place
-                self.told.append((one.worker, SessionPlace(one.wanted.key, place)))
+                self.told.append((one.run, SessionPlace(one.wanted.key, place)))
 
     def _has_room(self, endpoint: str) -> bool:
         limit = self._limits.get(endpoint, 0)

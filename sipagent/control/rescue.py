@@ -2,6 +2,9 @@
 
 The channels are alive in Asterisk, which needs no worker to keep them. What a worker must know to go on is on each of
 them (`carried`). Only what nobody takes over within `PATIENCE_S` counts as lost.
+
+A worker that is not linked is dead: if its process lives all the same, it is ended first. Nobody would hear of its
+calls, and whoever took them from it while it serves them would have them hung up.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import aiohttp
 import structlog
 
 from sipagent.config import Settings
+from sipagent.control.heartbeat import kill
 from sipagent.control.hub import Hub
 from sipagent.control.live import ORPHANED, Live, LiveCall
 from sipagent.errors import OrderRefused
@@ -31,8 +35,11 @@ ASTERISK_TIMEOUT_S = 2.0
 class Rescue:
     """Minds the workers' deaths. `aclose` at the end."""
 
-    def __init__(self, hub: Hub, live: Live, settings: Callable[[], Settings]) -> None:
-        """`settings` gives the configuration in force."""
+    def __init__(
+        self, hub: Hub, live: Live, settings: Callable[[], Settings], end: Callable[[int], None] = kill
+    ) -> None:
+        """`settings` gives the configuration in force; `end` ends a process for good."""
+        self._end = end
         self._hub, self._live, self._settings = hub, live, settings
         self._tasks: set[asyncio.Task[None]] = set()
         live.on_worker_lost = self._on_lost
@@ -48,17 +55,22 @@ class Rescue:
     def _on_lost(self, worker: int) -> None:
         orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
         if orphans:
-            task = asyncio.create_task(self._rescue(worker, orphans), name="rescue")
+            dead = self._live.workers[worker]
+            if dead.pid:
+                self._end(dead.pid)
+            order = Adopt(worker=worker, run=dead.run)
+            task = asyncio.create_task(self._rescue(order, orphans), name="rescue")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _rescue(self, worker: int, orphans: list[LiveCall]) -> None:
-        log.error("worker_lost", worker=worker, calls=len(orphans))
-        ready = [other for other in self._live.workers.values() if other.ready and other.number != worker]
-        ready.sort(key=lambda other: other.state.calls if other.state else 0)
-        for other in ready:
+    async def _rescue(self, order: Adopt, orphans: list[LiveCall]) -> None:
+        log.error("worker_lost", worker=order.worker, calls=len(orphans))
+        able = [other for other in self._live.workers.values() if other.able and other.number != order.worker]
+        # One that drains may be about to end; but these are no new calls, and it takes them when nobody else can.
+        able.sort(key=lambda other: (not other.ready, other.state.calls if other.state else 0))
+        for other in able:
             try:
-                answer = await self._hub.ask(other.number, Adopt(worker=worker), ADOPT_TIMEOUT_S)
+                answer = await self._hub.ask(other.number, order, ADOPT_TIMEOUT_S)
             except OrderRefused as error:
                 log.warning("not_adopted", by=other.number, error=str(error))
             else:
@@ -68,7 +80,7 @@ class Rescue:
             # Whoever comes next adopts them by itself; until then they hear that they are not forgotten.
             await self._music([call.call_id for call in orphans if call.step.partition(":")[0] not in NOT_WITH_US])
         await asyncio.sleep(PATIENCE_S)
-        self._live.give_up(worker)
+        self._live.give_up(order.worker)
 
     async def _music(self, channels: list[str]) -> None:
         asterisk = self._settings().asterisk

@@ -26,22 +26,21 @@ class Sessions:
         self.quota.follow(settings.realtime.quotas)
         self._tell()
 
-    def here(self, worker: int, held: Iterable[SessionHeld]) -> None:
+    def here(self, run: str, held: Iterable[SessionHeld]) -> None:
         """A worker is there, and has these open."""
-        self.quota.here(worker, held)
+        self.quota.here(run, held)
 
-    def asked(self, worker: int, item: SessionAsked) -> None:
+    def asked(self, run: str, item: SessionAsked) -> None:
         """It wants one, or needs one no more."""
         if isinstance(item, SessionWanted):
-            self.quota.want(worker, item)
+            self.quota.want(run, item)
         else:
             self.quota.left(item.key)
         self._tell()
 
-    def gone(self, worker: int) -> None:
+    def gone(self, run: str) -> None:
         """It is away; its calls may be adopted."""
-        calls = self._live.calls.values()
-        self.quota.gone(worker, [call.call_id for call in calls if call.worker == worker and call.state == ORPHANED])
+        self.quota.gone(run, [call.call_id for call in self._live.calls.values() if call.state == ORPHANED])
         self._tell()
 
     def _lost(self, call_id: str) -> None:
@@ -50,5 +49,5 @@ class Sessions:
 
     def _tell(self) -> None:
         told, self.quota.told = self.quota.told, []
-        for worker, what in told:
-            self._hub.tell(worker, what)
+        for run, what in told:
+            self._hub.tell(run, what)

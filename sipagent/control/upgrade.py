@@ -27,7 +27,12 @@ class Upgrade:
         self._one = asyncio.Lock()
 
     async def drain(self, *, on: bool) -> None:
-        """All workers take no new calls, or take them again. OrderRefused when one does not answer."""
+        """All workers take no new calls, or take them again; so do those that are started meanwhile.
+
+        Raises:
+            OrderRefused: one does not answer.
+        """
+        self._hub.standing = (Drain(),) if on else ()
         for number, worker in self._live.workers.items():
             if worker.state:
                 await self._hub.ask(number, Drain(on=on), ORDER_TIMEOUT_S)
@@ -57,7 +62,7 @@ class Upgrade:
                 log.info("calls_go_on_elsewhere", worker=number)
         old = mine.pid
         await self._hub.ask(number, Abandon(), ORDER_TIMEOUT_S)
-        if not await _until(lambda: mine.ready and mine.pid != old, BACK_TIMEOUT_S):
+        if not await _until(lambda: mine.able and mine.pid != old, BACK_TIMEOUT_S):
             raise OrderRefused(f"worker {number} is not back after {BACK_TIMEOUT_S:g} s")
         log.info("worker_restarted", worker=number)
 

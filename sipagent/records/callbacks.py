@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import select, update
@@ -109,13 +109,19 @@ class Callbacks:
             row.state = CANCELLED
             return True
 
-    async def release(self, now: float) -> int:
-        """At the start of a control process: what this node's last one was dialling waits again; how many."""
+    async def dialling(self) -> list[Callback]:
+        """At the start of a control process: what this node's last one was dialling, or talking with."""
+        async with self._store.reading() as session:
+            query = select(Callback).where(Callback.state == DIALLING, Callback.node == self._store.node)
+            return [*(await session.scalars(query)).all()]
+
+    async def release(self, begun: Collection[Callback], now: float) -> int:
+        """Nobody makes these attempts any more: they wait again; how many."""
+        attempts = {row.id: row.attempts for row in begun}
         async with self._store.writing() as session:
-            query = (
-                select(Callback).where(Callback.state == DIALLING, Callback.node == self._store.node).with_for_update()
-            )
-            rows = list((await session.scalars(query)).all())
+            query = select(Callback).where(Callback.state == DIALLING, Callback.id.in_(attempts)).with_for_update()
+            # Not one that has ended meanwhile and is being tried again.
+            rows = [row for row in await session.scalars(query) if row.attempts == attempts[row.id]]
             for row in rows:
                 row.state, row.next_at = WAITING, now
             return len(rows)

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import stamina
@@ -29,8 +30,11 @@ from sipagent.records.fold import Kept
 from sipagent.records.redaction import Redaction
 from sipagent.records.spool import Spool
 from sipagent.records.store import Store
+from sipagent.tasks import told_if_failed
 
 log = structlog.get_logger()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST_PENDING = 20_000
 """Events in memory while the spool cannot be written: a minute of two hundred busy calls, 10 MB."""
@@ -127,6 +131,8 @@ class Recorder:
     async def running(self) -> AsyncIterator[None]:
         """Keep events for the length of the block; at its end what has come is made safe, and written if that goes."""
         loops = [asyncio.create_task(self._keep(), name="spool"), asyncio.create_task(self._deliver(), name="records")]
+        for task in loops:
+            task.add_done_callback(told_if_failed)
         try:
             yield
         finally:
@@ -158,10 +164,8 @@ class Recorder:
                 try:
                     await asyncio.to_thread(self._spool.append, lines)
                 except OSError as error:
-                    self.counts["spool_failures"] += 1
-                    log.error("spool_failed", error=str(error), waiting=len(self._pending))
                     most = max(1, most // 2)  # what room there is may do for fewer
-                    await asyncio.sleep(SPOOL_RETRY_S)
+                    await self._spool_failed(error)
                     continue
                 for kept in batch:
                     self._pending.popleft()
@@ -174,11 +178,24 @@ class Recorder:
         while True:
             await self._spooled.wait()
             self._spooled.clear()
-            while lines := await asyncio.to_thread(self._spool.read, BATCH):
+            while lines := await self._when_it_goes(self._spool.read, BATCH):
                 batch = [kept for line in lines if (kept := self._decoded(line))]
                 await self._write(batch)
-                await asyncio.to_thread(self._spool.advance)
+                await self._when_it_goes(self._spool.advance)
             self._idle.set()
+
+    async def _when_it_goes(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A step of the spool, again and again while the disk has its troubles."""
+        while True:
+            try:
+                return await asyncio.to_thread(step, *args, **kwargs)
+            except OSError as error:
+                await self._spool_failed(error)
+
+    async def _spool_failed(self, error: OSError) -> None:
+        self.counts["spool_failures"] += 1
+        log.error("spool_failed", error=str(error), waiting=len(self._pending))
+        await asyncio.sleep(SPOOL_RETRY_S)
 
     def _decoded(self, line: bytes) -> Kept | None:
         try:

@@ -68,7 +68,7 @@ class Spool:
             _cut_torn_end(file)
         self._sizes = {file: file.stat().st_size for file in self._files}
         self._offset = self._ahead = 0
-        self._open_last()
+        self._write_to(self._files.pop() if self._files else self._folder / f"{1:012d}.jsonl")
 
     @property
     def size(self) -> int:
@@ -137,26 +137,31 @@ class Spool:
     def _forget_first(self) -> None:
         file = self._files.pop(0)
         del self._sizes[file]
-        file.unlink(missing_ok=True)
         self._offset = 0
+        file.unlink(missing_ok=True)
 
     def _new_file(self) -> None:
-        os.close(self._descriptor)
-        self._files.append(self._folder / f"{int(self._files[-1].stem) + 1:012d}.jsonl")
-        self._open_last()
+        self._write_to(self._folder / f"{int(self._files[-1].stem) + 1:012d}.jsonl")
 
-    def _open_last(self) -> None:
-        if not self._files:
-            self._files = [self._folder / f"{1:012d}.jsonl"]
-        file = self._files[-1]
+    def _write_to(self, file: Path) -> None:
+        """From now on; everything is as it was when that cannot be had (OSError)."""
         # O_APPEND: after a truncation the next line begins at the new end.
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._sizes[file] = os.fstat(self._descriptor).st_size
-        folder = os.open(self._folder, os.O_RDONLY)  # the file's name, too, must survive
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            size = os.fstat(descriptor).st_size
+            folder = os.open(self._folder, os.O_RDONLY)  # the file's name, too, must survive
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            os.close(descriptor)
+            raise
+        before, self._descriptor = self._descriptor, descriptor
+        self._files.append(file)
+        self._sizes[file] = size
+        if before >= 0:
+            os.close(before)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

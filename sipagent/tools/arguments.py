@@ -11,8 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sipagent.xai.session import MAX_TEXT_CHARS
 
+_ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+"""The decoder of all our wires: what it takes they can carry. NaN and half of a surrogate pair are not for them."""
 MAX_TOLD = 3
 """Mistakes told at once."""
 _SHOWN_CHARS = 160
@@ -23,8 +27,8 @@ def read(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if len(text) > MAX_TEXT_CHARS:
         return {}, "the arguments are too long"
     try:
-        value = json.loads(text or "{}", parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        value = _ANYTHING.decode(text or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
         return {}, f"the arguments are no JSON: {error}"[:_SHOWN_CHARS]
     if not isinstance(value, dict):
         return {}, "the arguments must be a JSON object"
@@ -55,7 +59,3 @@ def _validator(schema: str) -> Any:
         return kind({"type": "object"})
     # A registry of its own: a schema that points elsewhere must not make us fetch it.
     return kind(json.loads(schema), registry=referencing.Registry())
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no number")

@@ -200,33 +200,36 @@ class Desk:
         shown = arguments[:MAX_SHOWN_CHARS]
         self._emit(model.ToolCalled, name=function.name, arguments=shown, tool_call_id=action.call_id)
         started = self._loop.time()
-        size = 0
-        if own := self._builtin.get(function.name):
-            output, ok = await self._run_own(own, action)
-        else:
-            traceparent = self._trace.traceparent(tracecontext.tool_span(action.call_id)) if self._trace else ""
-            facts = CallFacts(self._call_id, {**self._variables, **self._secrets}, traceparent)
-            returned = await self._toolset.run(function, action.arguments, facts)
-            output, ok = (error_output(returned.error), False) if returned.error else (returned.output, True)
-            for name, value in self._secrets.items():
-                output = output.replace(value, f"({name})")
-            size = returned.bytes
+        try:
+            own = self._builtin.get(function.name)
+            carry_out = self._run_own(own, action) if own else self._run_tool(function, action)
+            output, ok, size = await carry_out
+        except Exception:  # the talk goes on, whatever it was; the model says so and offers something else
+            log.exception("tool_failed", name=function.name)
+            output, ok, size = error_output("that did not work"), False, 0
         duration_ms = round((self._loop.time() - started) * 1000, 1)
         size = size or len(output)
         self._returned(action.call_id, function.name, output, ok=ok, duration_ms=duration_ms, size=size)
         self._core.returned(action.call_id, output, self._loop.time())
         self._act()
 
-    async def _run_own(self, own: Builtin, action: calls.Run) -> tuple[str, bool]:
+    async def _run_tool(self, function: Function, action: calls.Run) -> tuple[str, bool, int]:
+        """In the toolbox: what the model is told, whether it worked, and the bytes of the whole answer."""
+        traceparent = self._trace.traceparent(tracecontext.tool_span(action.call_id)) if self._trace else ""
+        facts = CallFacts(self._call_id, {**self._variables, **self._secrets}, traceparent)
+        returned = await self._toolset.run(function, action.arguments, facts)
+        output = error_output(returned.error) if returned.error else returned.output
+        for name, value in self._secrets.items():
+            output = output.replace(value, f"({name})")
+        return output, not returned.error, returned.bytes
+
+    async def _run_own(self, own: Builtin, action: calls.Run) -> tuple[str, bool, int]:
         try:
             async with asyncio.timeout(own.timeout_s):
                 result = await own.handler(action.arguments)
         except TimeoutError:
-            return error_output("no answer in time"), False
-        except Exception:  # the talk goes on, whatever it was; the model says so and offers something else
-            log.exception("builtin_failed", name=action.function)
-            return error_output("that did not work"), False
-        return json.dumps(result, ensure_ascii=False), "error" not in result
+            return error_output("no answer in time"), False, 0
+        return json.dumps(result, ensure_ascii=False), "error" not in result, 0
 
     def _returned(self, use: str, name: str, output: str, *, ok: bool, duration_ms: float, size: int) -> None:
         self._emit(

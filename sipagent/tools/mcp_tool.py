@@ -82,7 +82,7 @@ class McpServer:
             text = "\n".join(part.text for part in result.content if part.type == "text")
         if result.is_error:
             raise ToolFailed(self._clean(text) or "the tool failed")
-        return Answer(self._clean(text) or '{"ok": true}', len(text.encode()))
+        return Answer(self._clean(text) or '{"ok": true}', len(text.encode(errors="replace")))
 
     # --- the owner of the connection
 

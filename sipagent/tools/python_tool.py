@@ -67,7 +67,7 @@ class PythonRunner:
             log.exception("python_tool_failed", tool=self.name)
             raise ToolFailed(f"the tool failed ({type(error).__name__})") from None
         output = _as_text(result)
-        return Answer(output, len(output.encode()))
+        return Answer(output, len(output.encode(errors="replace")))
 
     async def close(self) -> None:
         """Nothing to close."""

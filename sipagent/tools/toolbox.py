@@ -199,7 +199,7 @@ class Toolbox:
             log.exception("tool_failed", tool=call.tool)
             error = f"the tool failed ({type(failure).__name__})"
         duration_ms = round((time.monotonic() - started) * 1000, 1)
-        self._send(messages.Returned(call.id, output, error[:1000], duration_ms, size))
+        self._send(messages.Returned(call.id, _whole(output), _whole(error[:1000]), duration_ms, size))
 
     async def _answer(self, call: messages.Call) -> Answer:
         generation = self._generation(call.generation)
@@ -223,6 +223,11 @@ class Toolbox:
     def _send(self, message: messages.Upward) -> None:
         if not self._writer.is_closing():
             self._writer.write(messages.frame(message))
+
+
+def _whole(text: str) -> str:
+    """Half of a surrogate pair becomes a question mark: JSON and Python know such texts, no wire of ours does."""
+    return text.encode(errors="replace").decode()
 
 
 async def _settled(source: Any) -> None:

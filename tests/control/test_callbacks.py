@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from sipagent import model, orders
 from sipagent.config import Settings
+from sipagent.control import callbacks
 from sipagent.control.callbacks import CallbackDialler
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
@@ -20,6 +23,7 @@ from sipagent.records import database
 from sipagent.records.callbacks import Callbacks
 from sipagent.records.store import Store
 from sipagent.records.tables import Callback
+from tests.waiting import until
 
 MONDAY_10 = dt.datetime(2026, 11, 30, 10, 0, tzinfo=dt.UTC)
 
@@ -64,19 +68,26 @@ class Node:
                "now": at, "reason": "the bicycle", "max_attempts": 2} | changes
         )  # fmt: skip
 
+    def begins(self) -> None:
+        """The call that was ordered last rings."""
+        self.live.take(
+            model.CallStarted(
+                call_id=self.dialled[-1].call_id, at=0, caller="", called="", endpoint="vonage", codec="alaw", worker=1
+            )
+        )
+
     def ends(self, disposition: Disposition, *, answered: bool) -> None:
         """The call that was begun last is over."""
         call_id = self.dialled[-1].call_id
-        started = model.CallStarted(
-            call_id=call_id, at=0, caller="", called="", endpoint="vonage", codec="alaw", worker=1
-        )
+        if call_id not in self.live.calls:
+            self.begins()
         reason = Reason.CALLER_HANGUP if answered else Reason.NOT_REACHED
-        ended = model.CallEnded(
-            call_id=call_id, at=9, outcome=CallOutcome(reason), duration_s=9, answered=answered, turns=1,
-            counters={}, disposition=disposition,
+        self.live.take(
+            model.CallEnded(
+                call_id=call_id, at=9, outcome=CallOutcome(reason), duration_s=9, answered=answered, turns=1,
+                counters={}, disposition=disposition,
+            )
         )  # fmt: skip
-        self.live.take(started)
-        self.live.take(ended)
 
     async def state(self, row: Callback) -> str:
         await self.dialler.settle_waiting()
@@ -153,3 +164,97 @@ async def test_a_number_that_may_not_be_called_any_more_is_not(node: Any) -> Non
     assert await one.state(row) == "waiting"
     found = await one.callbacks.get(row.id)
     assert "dial_policy.allow" in found.last_disposition
+
+
+def away(*_: Any) -> Any:
+    raise OperationalError("UPDATE callbacks", {}, Exception("database is locked"))
+
+
+async def test_a_database_that_is_away_when_a_call_ends_is_told_later(node: Any, monkeypatch: Any) -> None:
+    one = await node()
+    row = await one.promise()
+    await one.dialler.look(MONDAY_10)
+    one.ends(Disposition.HUMAN, answered=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.callbacks, "done", away)
+        with pytest.raises(OperationalError):
+            await one.dialler.settle_waiting()
+    assert await one.state(row) == "done"
+
+
+async def test_the_dialler_lives_on_while_the_database_is_away(node: Any, monkeypatch: Any) -> None:
+    """It looks again and again, and writes down what ended meanwhile."""
+    monkeypatch.setattr(callbacks, "LOOK_EVERY_S", 0.01)
+    one = await node()
+    row = await one.promise()
+    await one.dialler.look(MONDAY_10)
+    one.ends(Disposition.HUMAN, answered=True)
+    tries: list[str] = []
+
+    def fails_twice(callback_id: str, disposition: str) -> Any:
+        tries.append(disposition)
+        return away() if len(tries) < 3 else Callbacks.done(one.callbacks, callback_id, disposition)
+
+    monkeypatch.setattr(one.callbacks, "done", fails_twice)
+    running = asyncio.create_task(one.dialler.run())
+
+    async def is_done() -> bool:
+        found = await one.callbacks.get(row.id)
+        return bool(found and found.state == "done")
+
+    await until(is_done, "the third attempt")
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_who_ends_the_dialler_while_it_writes_takes_nothing_from_it(node: Any, monkeypatch: Any) -> None:
+    """A transaction that was cut short is made again, or somebody who was reached would be called once more."""
+    one = await node()
+    row = await one.promise()
+    await one.dialler.look(MONDAY_10)
+    one.ends(Disposition.HUMAN, answered=True)
+    writing = asyncio.Event()
+
+    async def never(*_: str) -> bool:
+        writing.set()
+        await asyncio.Event().wait()
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.callbacks, "done", never)
+        settling = asyncio.create_task(one.dialler.settle_waiting())
+        await asyncio.wait_for(writing.wait(), 10)
+        settling.cancel()
+        await asyncio.wait({settling})
+    assert await one.state(row) == "done"
+
+
+async def test_a_call_back_whose_worker_dies_is_tried_again(node: Any) -> None:
+    one = await node()
+    row = await one.promise(not_after=MONDAY_10.timestamp() + 10**9)
+    await one.dialler.look(MONDAY_10)
+    one.begins()
+    one.live.worker_lost(1)  # nobody adopts what it had
+    assert await one.state(row) == "waiting"
+
+
+async def test_a_call_back_that_is_up_is_not_made_again_by_the_next_control_process(node: Any) -> None:
+    """The one before was killed; its worker lives, or another one has adopted the call."""
+    one = await node()
+    up, gone = await one.promise(), await one.promise("+442079460999")
+    await one.dialler.look(MONDAY_10)
+    (call_id,) = [order.call_id for order in one.dialled if order.to == up.number]
+    after = await node()
+    await after.dialler.look_back()
+    after.dialled = [order for order in one.dialled if order.call_id == call_id]
+    after.live.take(
+        model.CallAdopted(
+            call_id=call_id, at=1, worker=1, step="agent:reception", caller="", called=up.number, endpoint="vonage",
+            codec="alaw", direction=model.Direction.OUT, answered=True, started_at=0,
+        )
+    )  # fmt: skip
+    await after.dialler.give_back()
+    assert (await after.state(up), await after.state(gone)) == ("dialling", "waiting")
+    after.ends(Disposition.HUMAN, answered=True)
+    assert await after.state(up) == "done"

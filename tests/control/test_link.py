@@ -1,6 +1,8 @@
 """The link between worker and control process, over a real Unix socket."""
 
 import asyncio
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from websockets.asyncio.client import unix_connect
 from sipagent import model, orders
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused
 from sipagent.link import BUFFERED_EVENTS, WorkerLink, encode
 from sipagent.orders import Answer, HangUp, WorkerHello, WorkerState
@@ -121,7 +124,7 @@ async def test_what_nobody_kept_comes_again_and_is_heard_once(tmp_path: Path, mo
     assert hub.linked == {run}
     await asyncio.sleep(0)
     assert len(link._backlog) == 3  # none is safe yet
-    [connection] = hub._links.values()
+    [connection] = hub._linked.values()
     await connection.close()
     await until(lambda: not hub.linked, "the break")
     await until(lambda: bool(hub.linked), "the link to be back")
@@ -153,6 +156,85 @@ async def test_what_this_process_tells_itself_is_kept_as_well(tmp_path: Path) ->
     Hub(tmp_path / "c.sock", live, keeper).take(started("own"))
     assert keeper.taken == [("own", "", 0)]
     assert set(live.calls) == {"own"}
+
+
+class Counting:
+    """Who counts sessions, and hears of runs."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, ...]] = []
+
+    def here(self, run: str, held: Iterable[orders.SessionHeld]) -> None:
+        self.heard.append(("here", run, *(one.key for one in held)))
+
+    def asked(self, run: str, item: orders.SessionAsked) -> None:
+        self.heard.append(("asked", run, item.key))
+
+    def gone(self, run: str) -> None:
+        self.heard.append(("gone", run))
+
+
+async def test_a_number_is_not_lost_with_a_process_whose_successor_is_there(tmp_path: Path) -> None:
+    """The control process was killed: the workers of its successor take the places of those that it left behind."""
+    live, path = Live(1), tmp_path / "c.sock"
+    hub, counting = Hub(path, live), Counting()
+    hub.counting = counting
+    lost: list[int] = []
+    live.on_worker_lost = lost.append
+    await hub.start()
+    async with unix_connect(str(path)) as new:
+        await new.send(encode([WorkerHello(1, 2, "new")]))
+        await new.send(encode([state(0)]))
+        await until(lambda: live.workers[1].ready, "the successor")
+        async with unix_connect(str(path)) as old:
+            await old.send(encode([WorkerHello(1, 1, "old", (orders.SessionHeld("k", "c", "main"),))]))
+            await until(lambda: "old" in hub.linked, "the one that was left behind")
+            hub.tell("new", orders.SessionGranted("n", "main"))
+            assert json.loads(await new.recv())["key"] == "n"  # and not to whoever has its number as well
+        await until(lambda: hub.linked == {"new"}, "the old one to leave")
+        assert counting.heard == [("here", "new"), ("here", "old", "k"), ("gone", "old")]
+        assert (lost, live.workers[1].pid, live.workers[1].run) == ([], 2, "new")
+        order = orders.Reload()
+        asking = asyncio.create_task(hub.ask(1, order, 10))
+        assert json.loads(await new.recv())["id"] == order.id
+        await new.send(encode([orders.Numbered(1), Answer(order.id)]))
+        await asking
+    await until(lambda: lost == [1], "the number to be lost with its last process")
+    await hub.aclose()
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_a_worker_that_is_started_while_the_node_drains_is_told_so(tmp_path: Path, on: bool) -> None:
+    """And when it takes calls again, nothing is left of the wish."""
+    live = Live(1)
+    hub = Hub(tmp_path / "c.sock", live)
+    await hub.start()
+    upgrade = Upgrade(hub, live)
+    await upgrade.drain(on=True)
+    await upgrade.drain(on=on)
+    async with unix_connect(str(tmp_path / "c.sock")) as worker:
+        await worker.send(encode([WorkerHello(1, 5, "run")]))
+        await until(lambda: bool(hub.linked), "the link")
+        asking = asyncio.create_task(hub.ask(1, orders.Reload(), 10))
+        told = [json.loads(await worker.recv())["type"] for _ in range(1 + on)]
+        assert told == (["drain", "reload"] if on else ["reload"])
+        asking.cancel()
+        await asyncio.wait({asking})
+    await hub.aclose()
+
+
+async def test_a_message_may_be_as_long_as_its_events(tmp_path: Path) -> None:
+    """A link that broke at a mebibyte would break again and again, with the same message."""
+    live = Live(1)
+    hub = Hub(tmp_path / "c.sock", live)
+    await hub.start()
+    link = WorkerLink(tmp_path / "c.sock", 1)
+    link.send(started("x" * (1 << 20)))
+    running = asyncio.create_task(link.run(state, lambda _order: None))
+    await until(lambda: bool(live.calls), "the long event")
+    running.cancel()
+    await asyncio.wait({running})
+    await hub.aclose()
 
 
 async def test_a_run_folder_too_deep_for_a_socket_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ class Desk:
     def __init__(self, **limits: int) -> None:
         self.quota = Quota(limits)
 
-    def want(self, key: str, *endpoints: str, worker: int = 1, first: bool = False) -> list[str]:
+    def want(self, key: str, *endpoints: str, worker: str = "1", first: bool = False) -> list[str]:
         self.quota.want(worker, SessionWanted(key, f"call of {key}", endpoints or ("main",), first))
         return self.told()
 
@@ -30,10 +30,10 @@ class Desk:
 
 def test_the_first_have_a_session_and_the_others_a_place_across_workers() -> None:
     desk = Desk(main=2)
-    assert desk.want("a", worker=1) == ["a: main (worker 1)"]
-    assert desk.want("b", worker=2) == ["b: main (worker 2)"]
-    assert desk.want("c", worker=1) == ["c: 1 (worker 1)"]
-    assert desk.want("d", worker=2) == ["d: 2 (worker 2)"]
+    assert desk.want("a", worker="1") == ["a: main (worker 1)"]
+    assert desk.want("b", worker="2") == ["b: main (worker 2)"]
+    assert desk.want("c", worker="1") == ["c: 1 (worker 1)"]
+    assert desk.want("d", worker="2") == ["d: 2 (worker 2)"]
     assert (desk.quota.open("main"), desk.quota.waiting) == (2, 2)
 
 
@@ -76,32 +76,44 @@ def test_who_asks_again_keeps_what_they_have() -> None:
 
 def test_a_dead_workers_sessions_are_kept_for_its_calls_and_nobody_elses() -> None:
     desk = Desk(main=2)
-    desk.want("a", worker=1)
-    desk.want("menu", worker=1)
-    desk.want("waits", worker=2)
-    desk.want("dead", worker=1)
-    desk.quota.gone(1, ["call of a"])
+    desk.want("a", worker="1")
+    desk.want("menu", worker="1")
+    desk.want("waits", worker="2")
+    desk.want("dead", worker="1")
+    desk.quota.gone("1", ["call of a"])
     assert desk.told() == ["waits: main (worker 2)"]  # what nobody adopts is free, and who waited there is out of line
     assert desk.quota.open("main") == 2
     # Another worker adopts it: under another key, and into the place that was kept.
-    desk.quota.want(2, SessionWanted("a2", "call of a", ("main",), first=True))
+    desk.quota.want("2", SessionWanted("a2", "call of a", ("main",), first=True))
     assert desk.told() == ["a2: main (worker 2)"]
     assert desk.quota.open("main") == 2
 
 
 def test_a_call_that_nobody_adopts_gives_its_session_back() -> None:
     desk = Desk(main=1)
-    desk.want("a", worker=1)
-    desk.want("b", worker=2)
-    desk.quota.gone(1, ["call of a"])
+    desk.want("a", worker="1")
+    desk.want("b", worker="2")
+    desk.quota.gone("1", ["call of a"])
     assert desk.told() == []
     desk.quota.lost("call of a")
     assert desk.told() == ["b: main (worker 2)"]
 
 
+def test_a_call_has_one_session_however_many_processes_say_that_they_have_it() -> None:
+    """The control process was killed: its successor hears of the old worker's sessions, and of who adopts them."""
+    desk = Desk(main=1)
+    desk.quota.here("old", [SessionHeld("a", "call of a", "main")])
+    desk.quota.want("new", SessionWanted("a2", "call of a", ("main",), first=True))
+    assert desk.told() == ["a2: main (worker new)"]
+    desk.quota.gone("old", [])
+    assert desk.quota.open("main") == 1
+    desk.quota.left("a2")
+    assert desk.quota.open("main") == 0
+
+
 def test_who_has_just_begun_to_count_learns_what_is_open() -> None:
     desk = Desk(main=2)
-    desk.quota.here(1, [SessionHeld("a", "call of a", "main"), SessionHeld("b", "call of b", "main")])
+    desk.quota.here("1", [SessionHeld("a", "call of a", "main"), SessionHeld("b", "call of b", "main")])
     assert desk.want("c") == ["c: 1 (worker 1)"]
     assert desk.left("a") == ["c: main (worker 1)"]
 
@@ -123,5 +135,5 @@ def test_a_larger_quota_serves_those_who_wait_and_a_smaller_one_takes_nothing_aw
 def test_places_are_messages_of_their_own() -> None:
     quota = Quota({"main": 1})
     for key in "ab":
-        quota.want(1, SessionWanted(key, key, ("main",)))
-    assert quota.told == [(1, SessionGranted("a", "main")), (1, SessionPlace("b", 1))]
+        quota.want("1", SessionWanted(key, key, ("main",)))
+    assert quota.told == [("1", SessionGranted("a", "main")), ("1", SessionPlace("b", 1))]

@@ -10,7 +10,7 @@ import pytest
 
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
-from tests.e2e.test_adoption import CONFIG, hears_more
+from tests.e2e.test_adoption import CONFIG, adopted, hears_more, kill_its_worker
 from tests.e2e.test_processes import get, on, output_of, phone_on, ready, sipagent
 from tests.waiting import until
 
@@ -78,6 +78,36 @@ async def test_a_drained_node_takes_no_calls_and_ends_none(asterisk: Asterisk, r
             async with phone_on(asterisk, root) as later:
                 await later.dial("100")
                 await later.hear_agent_start()
+
+
+async def test_a_drained_node_stays_drained_when_a_worker_dies_and_its_calls_go_on(
+    asterisk: Asterisk, root: Root, tmp_path: Path
+) -> None:
+    """They are taken by one that drains as well; whoever comes for the dead one takes no new calls."""
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
+    async with sipagent(env, "run", "--standin", "--config", str(file)):
+        await ready(env)
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            await output_of(env, "drain", "--config", str(file))
+            old = await pids(env)
+            before = await kill_its_worker(env)
+            await adopted(env, before)
+            await hears_more(phone, 20)
+
+            async def all_drain() -> bool:
+                body = (await get(env, "/readyz"))[1]
+                draining = [reason for reason in body["reasons"] if "draining" in reason]
+                return len(draining) == 2 and {worker["pid"] for worker in body["workers"]} != old
+
+            await until(all_drain, "the new worker to drain")
+            async with phone_on(asterisk, root) as late:
+                await late.dial("100")
+                assert not await late.wait_answered()
+            assert not phone.ended
 
 
 async def test_sigterm_waits_for_the_calls_that_are_up(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:

@@ -89,11 +89,14 @@ class TestCallbacks:
         await queue.due(200.0, 1)
         assert not await queue.cancel(ringing.id)
         store.node = "another"
-        assert await queue.release(300.0) == 0
+        assert await queue.dialling() == []
         store.node = ""
         # Whoever dialled it died: it waits again.
-        assert await queue.release(300.0) == 1
+        begun = await queue.dialling()
+        assert [row.id for row in begun] == [ringing.id]
+        assert await queue.release(begun, 300.0) == 1
         assert [row.id for row in await queue.due(300.0, 1)] == [ringing.id]
+        assert await queue.release(begun, 300.0) == 0  # it is the next attempt that is made now
 
     async def test_a_callers_wish_is_queued_with_its_event_and_once(self, store: Store) -> None:
         wish = model.CallbackRequested(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import select
 
 from sipagent import model
@@ -172,6 +174,45 @@ async def test_a_full_disk_costs_nothing_until_memory_is_full_too(
         monkeypatch.setattr(os, "fdatasync", real)
         await keeper.settled()
     assert await written(url) == [f"e{number}" for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("step", ["read", "advance"])
+async def test_a_spool_that_cannot_be_read_for_a_moment_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/records.db"
+    async with running(tmp_path, url) as keeper:
+        real, failed = getattr(keeper._spool, step), threading.Event()
+
+        def once(*given: int) -> object:
+            if failed.is_set():
+                return real(*given)
+            failed.set()
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(keeper._spool, step, once)
+        for number in (1, 2):
+            keeper.take(ping(f"e{number}"), "run", number)
+        await asyncio.wait_for(keeper.settled(), 10)
+        assert failed.is_set()
+        assert keeper.counts["spool_failures"] == 1
+    assert await written(url) == ["e1", "e2"]
+
+
+async def test_a_loop_that_has_failed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it was, somebody must know that nothing is written any more."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/records.db"
+
+    def broken(_lines: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(recorder, "FLUSH_S", 0.01)
+    with structlog.testing.capture_logs() as logs:
+        async with running(tmp_path, url) as keeper:
+            monkeypatch.setattr(keeper._spool, "append", broken)
+            keeper.take(ping("e1"), "run", 1)
+            await until(lambda: any(entry["event"] == "task_failed" for entry in logs), "the log")
+    assert [entry["task"] for entry in logs if entry["event"] == "task_failed"] == ["spool"]
 
 
 async def test_the_cap_of_the_spool_holds_while_the_database_is_away(tmp_path: Path) -> None:

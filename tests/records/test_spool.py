@@ -102,6 +102,40 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert drain(spool) == [b"first", b"third"]
 
 
+def test_a_file_that_cannot_be_opened_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left for the next one: what comes later goes in all the same."""
+    spool = opened(tmp_path, segment_bytes=3)
+    spool.append([b"first"])
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", none_left)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many"):
+                spool.append([b"second"])
+    spool.append([b"third"])
+    assert drain(spool) == [b"first", b"third"]
+
+
+def test_a_file_that_cannot_be_removed_costs_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path, segment_bytes=3)
+    for line in (b"a long first line", b"second"):
+        spool.append([line])
+    assert spool.read(9) == [b"a long first line"]
+    spool.advance()
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", broken)
+        with pytest.raises(OSError, match="Input"):
+            spool.read(9)
+    assert drain(spool) == [b"second"]
+
+
 def test_only_its_user_can_read_it(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool")
     spool.append([b"x"])

@@ -56,6 +56,11 @@ def long(chars: int) -> str:
     return "x" * chars
 
 
+def half() -> str:
+    """Says half of a smiley."""
+    return "sent \ud83d"
+
+
 def unhinted(order) -> str:  # type: ignore[no-untyped-def]
     """No hint."""
     return str(order)

@@ -31,6 +31,7 @@ PYTHON = {
     "breaks": {"kind": "python", "function": "shop:breaks"},
     "sleeps": {"kind": "python", "function": "shop:sleeps", "timeout_s": 0.3},
     "waits": {"kind": "python", "function": "shop:waits", "timeout_s": 60},
+    "half": {"kind": "python", "function": "shop:half"},
     "long": {"kind": "python", "function": "shop:long"},
 }
 STDIO = {"shop": {"kind": "mcp", "command": [sys.executable, str(HERE / "mcp_shop.py")], "connect_timeout_s": 20,
@@ -70,6 +71,7 @@ async def test_python_functions(toolbox: Toolbox) -> None:
     assert (await use(toolbox, generation, "breaks")).error == "the tool failed (RuntimeError)"
     assert (await use(toolbox, generation, "sleeps", seconds=3)).error == "no answer in 0.3 seconds"
     assert "20000 characters" in (await use(toolbox, generation, "long", chars=20_000)).error
+    assert (await use(toolbox, generation, "half")).output == "sent ?"
     assert (await use(toolbox, generation, "nothing")).error == "this tool is not there any more"
 
 

@@ -1,0 +1,75 @@
+"""A worker is lost: who takes its calls, and in which order that happens."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from sipagent import model, orders
+from sipagent.config import Settings
+from sipagent.control.hub import Hub
+from sipagent.control.live import Live
+from sipagent.control.rescue import Rescue
+
+
+class Node:
+    """Three workers; the first has a call, and is lost. What happens then, in its order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.live, self.happened = Live(3), asyncio.Queue[tuple[str, object]]()
+        self.hub = Hub(folder / "c.sock", self.live)
+        settings = Settings(agents={"reception": {"instructions": "x"}}, numbers={"100": "reception"})
+        self.rescue = Rescue(self.hub, self.live, lambda: settings, lambda pid: self.happened.put_nowait(("end", pid)))
+        for number in (2, 3):
+            self.hub.attach(number, lambda order, number=number: self.obey(number, order))
+        self.live.worker_here(1, 4711, "run-of-1")
+        self.live.take(
+            model.CallStarted(call_id="c", at=0, caller="1", called="100", endpoint="e", codec="ulaw", worker=1)
+        )
+
+    def obey(self, number: int, order: orders.Order | orders.SessionTold) -> None:
+        assert isinstance(order, orders.Adopt)
+        self.happened.put_nowait((f"worker {number}", (order.worker, order.run)))
+        self.hub.take(orders.Answer(order.id, detail="1 calls"))
+
+    def says(self, number: int, *, accepting: bool, calls: int = 0) -> None:
+        state = orders.WorkerState(
+            asterisk_connected=True, asterisk_version="22", accepting=accepting, calls=calls, events_dropped=0
+        )
+        self.live.worker_state(number, state)
+
+    async def next(self) -> tuple[str, object]:
+        return await asyncio.wait_for(self.happened.get(), 10)
+
+
+@pytest.fixture
+async def node(tmp_path: Path):  # type: ignore[no-untyped-def]
+    node = Node(tmp_path)
+    yield node
+    await node.rescue.aclose()
+
+
+async def test_whoever_lost_its_link_is_ended_before_its_calls_are_taken(node: Node) -> None:
+    """It may live, and serve them: then they would be hung up under whoever takes them."""
+    node.says(2, accepting=True, calls=1)
+    node.live.worker_lost(1)
+    assert await node.next() == ("end", 4711)
+    node.live.worker_here(1, 4712, "run-of-its-successor")
+    assert await node.next() == ("worker 2", (1, "run-of-1"))
+
+
+async def test_a_worker_without_calls_may_link_again(node: Node) -> None:
+    node.live.worker_lost(2)
+    assert node.happened.empty()
+
+
+@pytest.mark.parametrize(("accepting", "taker"), [(True, "worker 3"), (False, "worker 2")])
+async def test_a_worker_that_drains_takes_them_when_nobody_else_can(node: Node, accepting: bool, taker: str) -> None:
+    """They are no new calls."""
+    node.says(2, accepting=False)
+    node.says(3, accepting=accepting, calls=5)
+    node.live.worker_lost(1)
+    await node.next()
+    assert (await node.next())[0] == taker
