@@ -21,7 +21,7 @@ from sipagent.caller import Caller
 from sipagent.carried import LEG_VARIABLE, Carried
 from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
-from sipagent.errors import AriError, DialingRefused, OrderRefused, RealtimeError
+from sipagent.errors import AriError, AriRefused, DialingRefused, OrderRefused, RealtimeError
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow
 from sipagent.flow.phrases import Phrase
@@ -366,10 +366,13 @@ class Visit:
             case Joined() if self._room is not None:
                 self._undo.push_async_callback(result.undo.aclose)
                 self._dismiss()
-                await self._room.join(result.leg.channel)
+                try:
+                    await self._room.join(result.leg.channel)
+                    await result.leg.channel.set_variable(LEG_VARIABLE, f"{self._house.ari.app} {self._call_id}")
+                except AriRefused:  # it is their channel that we ask about
+                    raise CallOver(CallOutcome(Reason.COMPLETED, f"{result.name} hung up at once")) from None
                 self.leg = result.leg.channel.id
                 self._emit(model.StepEntered, step=f"transferred:{result.name}")
-                await result.leg.channel.set_variable(LEG_VARIABLE, f"{self._house.ari.app} {self._call_id}")
                 self._story.changed.set()
                 await result.leg.until_gone()
                 raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 from unittest.mock import AsyncMock, MagicMock
 
@@ -36,6 +35,7 @@ class Stay:
 
     def __init__(self) -> None:
         self.hangs_up = asyncio.Event()
+        self.ends: list[CallOutcome] = []
         self.conversation, self.room, self.story = Leaving(self.hangs_up), MagicMock(), MagicMock()
         self.room.join, self.room.close, self.caller = AsyncMock(), AsyncMock(), MagicMock()
 
@@ -51,7 +51,7 @@ class Stay:
     async def until_over(self, *happenings: object) -> None:
         """These happen, and before the model's server has answered the closing, the caller hangs up."""
         async with AsyncExitStack() as undo:
-            with contextlib.suppress(BaseExceptionGroup):
+            try:
                 async with asyncio.TaskGroup() as group:
                     visit = self._visit(group, undo)
                     group.create_task(self._hang_up())
@@ -60,6 +60,8 @@ class Stay:
                             await visit._after(happening)
                         else:
                             await visit._do(happening)  # type: ignore[arg-type]
+            except* CallOver as over:
+                self.ends = [end.outcome for end in over.exceptions if isinstance(end, CallOver)]
             self.conversation.answered.set()
 
     async def _hang_up(self) -> None:
@@ -102,6 +104,7 @@ async def test_an_agent_whose_colleague_hung_up_at_once_is_closed() -> None:
     stay.room.join.side_effect = AriRefused("POST", "bridges/b/addChannel", 422, "Channel not in Stasis")
     await stay.until_over(colleague())
     assert stay.nothing_is_held()
+    assert CallOutcome(Reason.COMPLETED, "sales hung up at once") in stay.ends
 
 
 async def test_an_agent_whose_caller_hangs_up_on_the_way_elsewhere_is_closed() -> None:
