@@ -23,6 +23,7 @@ from sipagent.flow.no_input import GiveUp, KeepCompany, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.media import Flushed
 from sipagent.model import Role
+from sipagent.nudge import Nudge
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import PROMPT, Room
 from sipagent.tones import looped
@@ -36,8 +37,6 @@ from sipagent.xai.client import RealtimeClient
 
 log = structlog.get_logger()
 
-MODEL_WORD_S = 2.0
-"""After we cut the agent on our own: when the model has noticed nothing by then, it is asked to go on."""
 SPEAKS_S = 0.3
 """Whose last sound is no older has not finished."""
 SPOKEN_TIMEOUT_S = 15.0
@@ -90,7 +89,7 @@ class Talk:
         self._left = self._mute = False
         self._filling = False
         """The caller hears something of us because the answer is late."""
-        self._nudge: asyncio.TimerHandle | None = None
+        self._nudge = Nudge(lambda: room.media.barge_in.voiced_at)
         self._media.on_talk, self._media.on_quiet = self._on_talk, self._on_quiet
         self._media.on_cut, self._media.on_resume = self._on_cut, self._on_resume
 
@@ -125,7 +124,7 @@ class Talk:
 
         So a call is gone with its last reference, and no collector has to stop the loop to find it.
         """
-        self._settle_cut()
+        self._nudge.settle()
         self.client = self._no_input = self._held = self.on_function = self.on_caller = self.desk = None
 
     # --- the course of a talk
@@ -340,7 +339,7 @@ class Talk:
     def _caller_begins(self) -> None:
         self._spoke.set()
         self.owes, self.caller_speaks, self._filling = False, True, False
-        self._settle_cut()
+        self._nudge.settle()
         self._barge_in("model")
         if self.on_caller:
             self.on_caller(True)
@@ -444,26 +443,16 @@ class Talk:
         self._barge_in("speech")
         if self.client:
             self.client.flush()
-            self._settle_cut()
-            self._nudge = self._loop.call_later(MODEL_WORD_S, self._after_cut)
+            self._nudge.begin(self._move)
 
-    def _after_cut(self) -> None:
-        """The model still believes that it was heard out, and would wait for the caller for ever."""
-        self._nudge = None
-        voiced_at = self._media.barge_in.voiced_at
-        if voiced_at is not None and time.monotonic() - voiced_at < MODEL_WORD_S:
-            self._nudge = self._loop.call_at(voiced_at + MODEL_WORD_S, self._after_cut)
-        elif self.client and not self._media.talking:
+    def _move(self) -> None:
+        """The model has not noticed that it was cut."""
+        if self.client and not self._media.talking:
             self._emit(
                 model.RealtimeTrouble, what="caller_not_noticed", detail="cut by our own detector; asked to go on"
             )
             self.client.session.respond()
             self.client.flush()
-
-    def _settle_cut(self) -> None:
-        if self._nudge:
-            self._nudge.cancel()
-            self._nudge = None
 
     def _on_resume(self, paused_ms: int) -> None:
         self.false_barge_ins += 1
