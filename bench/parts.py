@@ -21,7 +21,8 @@ from sipagent.rtp import packet
 from sipagent.rtp.pacer import SLOT_MS, Wheel
 from sipagent.rtp.session import RtpSession
 from sipagent.xai import events
-from sipagent.xai.session import RealtimeSession, SessionConfig
+from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.session import RealtimeSession
 
 ROUNDS = 7
 REMOTE = ("127.0.0.1", 4000)

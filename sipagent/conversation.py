@@ -27,7 +27,7 @@ from sipagent.room import Room
 from sipagent.talk import Emit, Talk
 from sipagent.tools.calls import HOLD
 from sipagent.tools.desk import Builtin, Desk
-from sipagent.xai import session as xai
+from sipagent.xai.dialect import SessionConfig
 
 __all__ = ["Builtin", "Conversation", "instructed"]
 
@@ -103,7 +103,7 @@ class Conversation:
             self.talk,
             policy,
             emit,
-            xai.SessionConfig(
+            SessionConfig(
                 law=room.law,
                 model=realtime.model,
                 voice=agent.voice or realtime.voice,

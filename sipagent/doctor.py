@@ -19,6 +19,7 @@ from sipagent.audio import Law
 from sipagent.config import Settings
 from sipagent.errors import RealtimeError, RealtimeRefused
 from sipagent.xai import client, session
+from sipagent.xai.dialect import DIALECTS, SessionConfig
 
 MINIMUM = (22, 5)
 """REST over the events socket and transfer events need it."""
@@ -115,12 +116,17 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
         mend = "set XAI_API_KEY, or try without one: `sipagent run --standin`"
         yield Check(name, ok=False, detail="no key for xAI", mend=mend)
         return
-    core = session.RealtimeSession(session.SessionConfig(Law.ULAW, realtime.model, realtime.voice, "Say nothing."))
+    dialect = DIALECTS[realtime.dialect]
+    core = session.RealtimeSession(
+        SessionConfig(Law.ULAW, realtime.model, realtime.voice, "Say nothing.", dialect=dialect)
+    )
     ready: asyncio.Future[session.Ready] = asyncio.get_running_loop().create_future()
 
     def on_event(event: session.SessionEvent) -> None:
         if isinstance(event, session.Ready) and not ready.done():
             ready.set_result(event)
+        elif isinstance(event, session.Fatal) and not ready.done():
+            ready.set_exception(RealtimeError(str(event)))
 
     opened = time.monotonic()
     socket_: client.RealtimeClient | None = None

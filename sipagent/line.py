@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from sipagent.house import Policy
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
 from sipagent.xai import session as xai
+from sipagent.xai.dialect import DIALECTS, SessionConfig
 
 log = structlog.get_logger()
 
@@ -44,6 +46,17 @@ What has been said so far:
 Go on from there."""
 
 
+def _at(endpoint: Endpoint, config: SessionConfig) -> SessionConfig:
+    """What is asked of this endpoint: models and voices have other names elsewhere."""
+    return replace(
+        config,
+        dialect=DIALECTS[endpoint.dialect],
+        model=endpoint.model or config.model,
+        voice=endpoint.voice or config.voice,
+        transcription=endpoint.transcription,
+    )
+
+
 class Line:
     """One conversation's. `open`, perhaps `reopen`, `aclose`."""
 
@@ -52,11 +65,11 @@ class Line:
         talk: Talk,
         policy: Policy,
         emit: Emit,
-        config: xai.SessionConfig,
+        config: SessionConfig,
         call_id: str,
         known: tuple[str, str] | None = None,
     ) -> None:
-        """`config` of the session; each endpoint may have a model of its own. It is counted for this call.
+        """`config` of the session; each endpoint may have a model and a voice of its own. It is counted for this call.
 
         `known`: endpoint and id of a conversation that another worker had (empty where it had not begun); it is taken
         up by `reopen`.
@@ -170,8 +183,8 @@ class Line:
         return name in self._quotas and isinstance(failure, RealtimeRefused) and failure.status == TOO_MANY
 
     async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str) -> None:
-        talk, wanted = self._talk, endpoint.model or self._config.model
-        session = xai.RealtimeSession(self._config.of_model(wanted))
+        talk, config = self._talk, _at(endpoint, self._config)
+        session = xai.RealtimeSession(config)
         talk.renew()
         dialled = self._loop.time()
         client = self._client = await xai_client.connect(
@@ -201,7 +214,7 @@ class Line:
         self._emit(
             model.SessionOpened,
             model=ready.model,
-            requested_model=wanted,
+            requested_model=config.model,
             conversation_id=ready.conversation_id,
             connect_ms=round((self._loop.time() - dialled) * 1000, 1),
             acknowledged=ready.acknowledged,

@@ -213,7 +213,7 @@ class Talk:
             return False
         self.client.session.whisper(text)
         if answer:
-            self.client.session.respond()
+            self.client.session.respond(must=True)
         self.client.flush()
         return True
 

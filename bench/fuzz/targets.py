@@ -29,7 +29,8 @@ from sipagent.standin.pattern import pattern
 from sipagent.standin.session import Session
 from sipagent.standin.wire import encode
 from sipagent.xai import events as xai
-from sipagent.xai.session import RealtimeSession, SessionConfig
+from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.session import RealtimeSession
 
 EXAMPLE = Path(__file__).parents[2] / "sipagent.example.toml"
 _SOURCE = ("127.0.0.1", 4000)

@@ -15,6 +15,7 @@ from sipagent.config.destinations import Destination
 from sipagent.config.limits import Waiting
 from sipagent.config.trunks import Network
 
+DialectName = Literal["xai", "openai"]
 MAIN = "main"
 """The name of the endpoint that [realtime] itself describes."""
 
@@ -99,33 +100,52 @@ class Endpoint:
     name: str
     url: str
     api_key: SecretStr
+    dialect: DialectName = "xai"
     model: str = ""
-    """Empty: the one of [realtime]."""
+    """Empty: the one of [realtime]; so is the voice."""
+    voice: str = ""
+    transcription: str = ""
 
 
 class Fallback(Section):
-    """[realtime.fallbacks.NAME]: one more server of the same wire, for when those before it give no session."""
+    """[realtime.fallbacks.NAME]: one more server, for when those before it give no session."""
 
+    dialect: DialectName = "xai"
+    """xai, or openai: OpenAI's Realtime API, or any server that speaks as it does."""
     url: Annotated[str, Field(pattern=r"^wss?://.+$"), AfterValidator(_needs_tls)]
     api_key: SecretStr = SecretStr("")
     """Better from SIPAGENT_REALTIME__FALLBACKS__NAME__API_KEY or a secrets file."""
     model: str = ""
-    """Empty: the one of [realtime]."""
+    """Empty: the one of [realtime]. OpenAI's dialect needs one of its own: "gpt-realtime-2.1"."""
+    voice: str = ""
+    """Of all agents while they speak from here. Empty: the agent's own; OpenAI, which has others: marin."""
+    transcription: str = ""
+    """Model that writes down what callers say. Empty: grok-transcribe; in OpenAI's dialect gpt-transcribe."""
     session_quota: int = Field(0, ge=0)
     """As of [realtime]."""
+
+    @model_validator(mode="after")
+    def _has_its_own_model(self) -> Fallback:
+        if self.dialect == "openai" and not self.model:
+            raise ValueError('model: OpenAI does not know xAI\'s models: name one of its own, e.g. "gpt-realtime-2.1"')
+        return self
 
 
 class RealtimeSettings(Section):
     """The voice model."""
 
+    dialect: DialectName = "xai"
+    """xai, or openai: OpenAI's Realtime API, or whoever speaks as it does; `model` and `voice` are its own then."""
     url: str = Field("", pattern=r"^(wss?://.+)?$")
-    """Empty: xAI itself, or its `region`. Any server of the same wire may stand here."""
+    """Empty: xAI itself, or its `region`; or OpenAI itself. Any server of the same wire may stand here."""
     region: str = Field("", pattern=r"^[a-z0-9-]*$")
     """xAI's host of a region, e.g. "us-east-1"; empty for the global one."""
     model: str = "grok-voice-latest"
     api_key: SecretStr = SecretStr("")
     """Better from XAI_API_KEY or a secrets file than from here."""
     voice: str = "eve"
+    transcription: str = ""
+    """Model that writes down what callers say. Empty: grok-transcribe; in OpenAI's dialect gpt-transcribe."""
     reasoning: Literal["none", "high"] = "none"
     connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
     """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
@@ -137,20 +157,28 @@ class RealtimeSettings(Section):
     waiting: Waiting = Waiting()
     vad: VadSettings = VadSettings()
     fallbacks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")], Fallback] = {}
-    """More servers of the same wire, tried in this order."""
+    """More servers, tried in this order."""
 
     @property
     def endpoint(self) -> str:
         """The WebSocket address to dial."""
         if self.url:
             return self.url
+        if self.dialect == "openai":
+            return "wss://api.openai.com/v1/realtime"
         return f"wss://{self.region + '.' if self.region else ''}api.x.ai/v1/realtime"
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """In the order in which they are tried; the first is named `main`."""
-        first = Endpoint(name=MAIN, url=self.endpoint, api_key=self.api_key)
-        more = (Endpoint(name, one.url, one.api_key, one.model) for name, one in self.fallbacks.items())
+        first = Endpoint(MAIN, self.endpoint, self.api_key, self.dialect, transcription=self.transcription)
+        more = (
+            Endpoint(
+                name, one.url, one.api_key, one.dialect, one.model,
+                one.voice or ("marin" if one.dialect == "openai" else ""), one.transcription,
+            )
+            for name, one in self.fallbacks.items()
+        )  # fmt: skip
         return (first, *more)
 
     @property
@@ -163,6 +191,15 @@ class RealtimeSettings(Section):
     @classmethod
     def _key_needs_tls(cls, value: str) -> str:
         return _needs_tls(value)
+
+    @model_validator(mode="after")
+    def _names_are_the_dialects(self) -> RealtimeSettings:
+        if self.dialect == "openai" and not {"model", "voice"} <= self.model_fields_set:
+            raise ValueError(
+                "dialect: OpenAI does not know xAI's models and voices: name its own beside it, e.g. "
+                'model = "gpt-realtime-2.1" and voice = "marin"'
+            )
+        return self
 
 
 class MediaSettings(Section):

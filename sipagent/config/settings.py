@@ -124,7 +124,8 @@ class Settings(BaseSettings):
 
     def on_standin(self) -> Settings:
         """The same with the stand-in as the voice model."""
-        theirs = {"url": f"ws://127.0.0.1:{self.standin.port}/v1/realtime", "api_key": SecretStr(STANDIN_KEY)}
+        url = f"ws://127.0.0.1:{self.standin.port}/v1/realtime"
+        theirs = {"url": url, "api_key": SecretStr(STANDIN_KEY), "dialect": "xai"}
         return self.model_copy(update={"realtime": self.realtime.model_copy(update=theirs)})
 
     @property

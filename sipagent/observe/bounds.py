@@ -21,6 +21,7 @@ MODELS = 16
 TROUBLES = frozenset({
     "ack_missing", "garbage", "model_substituted", "format_substituted", "vad_substituted", "pcm_instead_of_g711",
     "server_error", "caller_not_noticed", "listener_unreachable", "endpoint_failed", "fallback",
+    "response_failed",
 })  # fmt: skip
 BUILTINS = frozenset({
     "transfer_call", "hang_up", "hold", "send_dtmf", "collect_digits", "take_message", "schedule_callback",

@@ -1,4 +1,6 @@
-"""xAI's realtime wire: server events into values, client events into bytes (core).
+"""The realtime wire: server events into values, client events into bytes (core).
+
+xAI's, and OpenAI's where it differs: a reader that takes what either of them says needs not know who speaks.
 
 Parsing is loose, since the wire adds fields, leaves fields out and sends events that no schema lists
 (xai-realtime reference, sections 2.3 and 2.4): we read the few fields we act on and pass over the rest.
@@ -112,11 +114,13 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseDone:
-    """A response closed: `completed`, `cancelled`, `incomplete`, `failed`, or nothing."""
+    """A response closed: `completed`, `cancelled`, `incomplete`, `failed` (then `code` and `message`), or nothing."""
 
     response_id: str
     status: str
     output_audio_s: float
+    code: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +253,13 @@ def _read(wire: _Wire) -> ServerEvent:
         case "response.done" | "response.cancelled":
             response, usage = _dict(wire.response), _dict(wire.usage)
             seconds = usage.get("output_audio_seconds")
+            error = _dict(_dict(response.get("status_details")).get("error"))
             return ResponseDone(
                 _text(response, "id")[:MAX_ID_CHARS] or response_id,
                 _text(response, "status"),
                 float(seconds) if isinstance(seconds, int | float) else 0.0,
+                _text(error, "code"),
+                _text(error, "message"),
             )
         case "error":
             error = _dict(wire.error)
@@ -272,11 +279,14 @@ def _item_added(item: dict[str, Any]) -> ServerEvent:
 
 
 def _session_updated(session: dict[str, Any]) -> SessionUpdated:
+    """The turn detection stands at the top, or beside the input's format (OpenAI)."""
     audio = _dict(session.get("audio"))
+    incoming = _dict(audio.get("input"))
+    detection = session.get("turn_detection") or incoming.get("turn_detection")
     return SessionUpdated(
-        input_format=_text(_dict(_dict(audio.get("input")).get("format")), "type"),
+        input_format=_text(_dict(incoming.get("format")), "type"),
         output_format=_text(_dict(_dict(audio.get("output")).get("format")), "type"),
-        turn_detection=_text(_dict(session.get("turn_detection")), "type"),
+        turn_detection=_text(_dict(detection), "type"),
     )
 
 
@@ -343,9 +353,9 @@ def function_call_output(call_id: str, output: str) -> bytes:
     )
 
 
-def response_create() -> bytes:
-    """`response.create`."""
-    return _encode(type="response.create")
+def response_create(**response: Any) -> bytes:
+    """`response.create`; what is given holds for this response instead of what the session has."""
+    return _encode(type="response.create", response=response) if response else _encode(type="response.create")
 
 
 def truncate(item_id: str, audio_end_ms: int) -> bytes:

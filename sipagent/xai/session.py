@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
 
 import numpy as np
 import soxr
@@ -25,6 +24,7 @@ import soxr
 from sipagent import audio
 from sipagent.audio import PTIME_MS, Law
 from sipagent.xai import events as wire
+from sipagent.xai.dialect import SessionConfig
 
 BACKLOG_MS = 10_000
 """Caller audio kept while the session opens, so that first words are not lost; older audio is dropped."""
@@ -37,51 +37,6 @@ DEAD_KEPT = 32
 """Responses remembered as spoken over; deltas trail their interruption by one or two responses at most."""
 ACK_TIMEOUT_S = 2.5
 """`session.updated` was seen to be missing (section 3.11): go on without it after this long."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """What we ask of the server; `law` is the caller's, so nothing is transcoded."""
-
-    law: Law
-    model: str
-    voice: str
-    instructions: str
-    reasoning: str = "none"
-    language: str = ""
-    vad_threshold: float = 0.7
-    vad_silence_ms: int = 500
-    vad_prefix_ms: int = 333
-    tools: tuple[Mapping[str, Any], ...] = ()
-
-    def of_model(self, name: str) -> SessionConfig:
-        """The same for another model."""
-        return replace(self, model=name)
-
-    def as_update(self) -> dict[str, Any]:
-        """The `session` object of `session.update` (section 3): flat layout, transport named, no rate for G.711."""
-        transcription: dict[str, Any] = {"model": "grok-transcribe"}
-        if self.language:
-            transcription["language_hint"] = self.language
-        audio_format = {"type": self.law.media_type}
-        return {
-            "instructions": self.instructions,
-            "voice": self.voice,
-            "reasoning": {"effort": self.reasoning},
-            "turn_detection": {
-                "type": "server_vad",
-                "threshold": self.vad_threshold,
-                "silence_duration_ms": self.vad_silence_ms,
-                "prefix_padding_ms": self.vad_prefix_ms,
-                "create_response": True,
-            },
-            "audio": {
-                "input": {"format": audio_format, "transport": "json", "transcription": transcription},
-                "output": {"format": audio_format, "transport": "json"},
-            },
-            "tools": [dict(tool) for tool in self.tools],
-            "resumption": {"enabled": True},
-        }
 
 
 # --- what a session tells its call (beside the wire's own SpeechStarted, SpeechStopped, InputTranscript ...)
@@ -130,10 +85,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """The server ends the session: `timeout`, `max_duration` or a format we cannot play."""
+    """The session is of no use, or the server ends it: `what` is from a small fixed set."""
 
     what: str
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.detail}"
 
 
 SessionEvent = (
@@ -164,9 +122,12 @@ _HARMLESS = (
     "already has an active response",
     "item not found",
     "truncat",
+    "already shorter than",
 )
 """Errors that a race brings about (section 7): counted, never shown."""
-_FATAL_KINDS = frozenset({"timeout", "max_duration"})
+_BUSY = "already has an active response"
+_FATAL_KINDS = frozenset({"timeout", "max_duration", "session_expired", "insufficient_quota"})
+"""Types and codes of errors after which nobody answers; the last two are OpenAI's."""
 
 
 @dataclass(slots=True)
@@ -196,6 +157,10 @@ class RealtimeSession:
         self._calls: list[wire.FunctionCall] = []
         self._converter: _PcmToLaw | None = None
         self._format_judged = False
+        self._asked: bytes | None = None
+        """What a response was last asked with, if it is to come even when another one is active just then."""
+        self._again: bytes | None = None
+        """It was refused for that, and is sent again when the other is over."""
 
     @property
     def ready(self) -> bool:
@@ -215,7 +180,7 @@ class RealtimeSession:
 
     def say(self, text: str) -> None:
         """Let the server speak a text word for word."""
-        self._outbox.append(wire.force_message(text))
+        self._ask(self.config.dialect.say(text))
 
     def whisper(self, text: str) -> None:
         """Tell the model something that the caller does not hear."""
@@ -224,6 +189,7 @@ class RealtimeSession:
     def silence(self) -> None:
         """Whatever is being answered must not be heard, and no more of it is wanted."""
         self._bury_answer()
+        self._again = None
         self._outbox.append(wire.response_cancel())
 
     def interrupt(self, item_id: str, played_ms: int) -> None:
@@ -234,9 +200,17 @@ class RealtimeSession:
         self._bury_answer()
         self._outbox.append(wire.truncate(item_id, played_ms))
 
-    def respond(self) -> None:
-        """Ask for an answer that the server does not think of itself."""
-        self._outbox.append(wire.response_create())
+    def respond(self, *, must: bool = False) -> None:
+        """Ask for an answer that the server does not think of itself.
+
+        If it is answering just then, that will do; `must`: it will not, and another one is to follow.
+        """
+        self._ask(wire.response_create(), must=must)
+
+    def _ask(self, message: bytes, *, must: bool = True) -> None:
+        """For a response. One that must come is refused if a cancelled one, or the server's own, is still active."""
+        self._asked = message if must else None
+        self._outbox.append(message)
 
     def answer_function_calls(self, outputs: Mapping[str, str], *, respond: bool = True) -> None:
         """Results by `call_id`, then the one `response.create` that lets the model go on (section 4).
@@ -245,7 +219,7 @@ class RealtimeSession:
         """
         self._outbox += [wire.function_call_output(call_id, output) for call_id, output in outputs.items()]
         if respond:
-            self._outbox.append(wire.response_create())
+            self.respond(must=True)
 
     def take_outbox(self) -> list[bytes]:
         """Messages to send now, in order; the caller must send them all."""
@@ -279,8 +253,9 @@ class RealtimeSession:
             case wire.AudioDone():
                 return self._on_audio_done(event)
             case wire.SpeechStarted():
-                # Whatever the current response still sends was spoken over.
+                # Whatever the current response still sends was spoken over; what was to come after it is stale.
                 self._bury_answer()
+                self._again = None
                 return [event]
             case wire.SpeechStopped() | wire.InputTranscript():
                 return [event]
@@ -313,11 +288,11 @@ class RealtimeSession:
         match event:
             case wire.SessionCreated():
                 self.model = event.model
-                wanted = self.config.model
-                if wanted and event.model != wanted and not wanted.endswith("-latest"):
+                wanted = self.config.model  # or a dated one of that name
+                if wanted and not event.model.startswith(wanted) and not wanted.endswith("-latest"):
                     out.append(Trouble("model_substituted", f"asked for {wanted}, {event.model or '?'} answers"))
             case wire.ConversationCreated():
-                self.conversation_id = event.conversation_id
+                self.conversation_id = event.conversation_id if self.config.dialect.resumes else ""
             case wire.SessionUpdated():
                 if self._state is _State.CONFIGURING:
                     self.counts["ack"] += 1
@@ -327,7 +302,7 @@ class RealtimeSession:
             # Either of the two may come first; an update sent before both was seen to be lost (section 3.11).
             self._state = _State.CONFIGURING
             self._ack_deadline = now + ACK_TIMEOUT_S
-            self._outbox.append(wire.session_update(self.config.as_update()))
+            self._outbox.append(wire.session_update(self.config.dialect.session(self.config)))
         return out
 
     def _check_echo(self, event: wire.SessionUpdated) -> list[SessionEvent]:
@@ -361,8 +336,16 @@ class RealtimeSession:
     def _on_response_done(self, event: wire.ResponseDone) -> list[SessionEvent]:
         if event.response_id == self._answer.response_id:
             self._answer = _Answer()
+        if self._again is not None:
+            again, self._again = self._again, None
+            self._ask(again)
         calls, self._calls = self._calls, []
-        return [*calls, event]
+        out: list[SessionEvent] = [*calls, event]
+        if event.code in _FATAL_KINDS:
+            out.append(Fatal(event.code, event.message))
+        elif event.code:
+            out.append(Trouble("response_failed", f"{event.code}: {event.message}"))
+        return out
 
     def _on_audio(self, event: wire.AudioDelta) -> list[SessionEvent]:
         if event.response_id != self._answer.response_id or not event.response_id:
@@ -422,12 +405,19 @@ class RealtimeSession:
 
     def _on_error(self, event: wire.ServerError) -> list[SessionEvent]:
         detail = f"{event.kind} {event.code}: {event.message}".strip()
-        if event.kind in _FATAL_KINDS or event.code in _FATAL_KINDS:
-            return [Fatal(event.kind or event.code, detail)]
-        if any(words in event.message.lower() for words in _HARMLESS):
+        for what in (event.code, event.kind):
+            if what in _FATAL_KINDS:
+                return [Fatal(what, detail)]
+        words = event.message.lower()
+        if any(harmless in words for harmless in _HARMLESS):
             self.counts["harmless_errors"] += 1
+            if _BUSY in words:
+                self._again, self._asked = self._asked, None
             return []
         self.counts["server_errors"] += 1
+        if self._state is _State.CONFIGURING:
+            # All that was sent is our settings: a session without them hears nobody, or in another format.
+            return [Fatal("update_refused", detail)]
         out: list[SessionEvent] = [Trouble("server_error", detail)]
         return out
 

@@ -22,7 +22,8 @@ from sipagent.standin.pattern import pattern
 from sipagent.standin.server import StandinServer
 from sipagent.xai import session as xai
 from sipagent.xai.client import MAX_WAITING, RealtimeClient, connect, endpoint_url
-from sipagent.xai.session import RealtimeSession, SessionConfig
+from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.session import RealtimeSession
 from tests.waiting import until
 
 CONFIG = SessionConfig(Law.ULAW, "grok-voice-latest", "eve", "Be brief.")

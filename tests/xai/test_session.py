@@ -7,7 +7,8 @@ from typing import Any
 from sipagent.audio import Law
 from sipagent.xai import events as wire
 from sipagent.xai import session as xai
-from sipagent.xai.session import ACK_TIMEOUT_S, BACKLOG_MS, RealtimeSession, SessionConfig
+from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.session import ACK_TIMEOUT_S, BACKLOG_MS, RealtimeSession
 
 CONFIG = SessionConfig(law=Law.ALAW, model="grok-voice-latest", voice="eve", instructions="be kind", language="en")
 FRAME = b"\xd5" * 160
