@@ -17,6 +17,7 @@ from sipagent.routing.routes import Routes
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PortBlock
 from sipagent.sessions import Sessions
+from sipagent.standby import Standby
 from sipagent.tools.toolset import Toolset
 from sipagent.xai.health import Health
 
@@ -35,6 +36,8 @@ class Policy:
     """Which realtime endpoints are worth a try."""
     sessions: Sessions = field(default_factory=Sessions)
     """How many of their sessions are left."""
+    standby: Standby = field(default_factory=lambda: Standby(Sessions()))
+    """And which are open already."""
 
     @classmethod
     def of(cls, settings: Settings, prompts: Prompts) -> Policy:

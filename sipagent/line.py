@@ -21,6 +21,7 @@ from sipagent.audio import PTIME_MS
 from sipagent.config.sections import Endpoint
 from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.house import Policy
+from sipagent.standby import Spare
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
 from sipagent.xai import session as xai
@@ -75,7 +76,7 @@ class Line:
         up by `reopen`.
         """
         self._talk, self._policy, self._emit, self._config = talk, policy, emit, config
-        self._loop = asyncio.get_running_loop()
+        self._call_id, self._loop = call_id, asyncio.get_running_loop()
         self._client: xai_client.RealtimeClient | None = None
         self._endpoint, self._conversation_id = known or ("", "")
         self._model = ""
@@ -159,11 +160,17 @@ class Line:
         names = [*worth, *(name for name in by_name if in_talk and name not in worth)]
         # The one that it has waited for comes first: another one might be full, and this one then, too.
         for name in sorted(names, key=lambda name: name != self._slot.endpoint):
-            if not await self._slot.take(name):
+            known = resume if name == self._endpoint else ""
+            spare = None if known else self._policy.standby.take(by_name[name])
+            if spare is not None:
+                self._slot.release()
+                self._slot = spare.slot
+                self._slot.pass_to(self._call_id)
+            elif not await self._slot.take(name):
                 full = True
                 continue
             try:
-                await self._try(by_name[name], timeout_s, resume if name == self._endpoint else "")
+                await self._try(by_name[name], timeout_s, known, spare)
             except RealtimeError as failure:
                 error = failure
                 self._let_go()
@@ -182,32 +189,51 @@ class Line:
         """The provider counts more than we do: somebody else uses the same key, or it is slow to forget."""
         return name in self._quotas and isinstance(failure, RealtimeRefused) and failure.status == TOO_MANY
 
-    async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str) -> None:
-        talk, config = self._talk, _at(endpoint, self._config)
-        session = xai.RealtimeSession(config)
-        talk.renew()
-        dialled = self._loop.time()
+    async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str, spare: Spare | None) -> None:
+        config, dialled = _at(endpoint, self._config), self._loop.time()
+        self._talk.renew()
+        if spare is not None:
+            self._client = spare.client
+            spare.client.configure(config, self._talk.on_session_event)
+            try:
+                await self._until_ready(spare.client)
+            except RealtimeError as error:  # it was no more: another may be had
+                log.info("standby_lost", error=str(error))
+                self._let_go()
+                self._talk.renew()
+            else:
+                self._begun(endpoint, config, dialled)
+                return
         client = self._client = await xai_client.connect(
             endpoint.url,
-            session,
-            talk.on_session_event,
+            xai.RealtimeSession(config),
+            self._talk.on_session_event,
             api_key=endpoint.api_key.get_secret_value(),
             ssl_context=self._policy.ssl_context if endpoint.url.startswith("wss:") else None,
             timeout_s=timeout_s,
             conversation_id=resume,
         )
+        await self._until_ready(client)
+        self._begun(endpoint, config, dialled)
+
+    async def _until_ready(self, client: xai_client.RealtimeClient) -> None:
+        """It is open; what the caller has said waits in it."""
+        talk = self._talk
         talk.client = client
         for payload in self._kept:
             client.append_audio(payload)
         either: set[asyncio.Future[Any]] = {talk.ready, talk.fatal, client.lost}
         done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if talk.ready not in done:
-            if client.lost in done:
-                raise client.lost.result()
-            if talk.fatal in done:
-                raise RealtimeError(str(talk.fatal.result()))
-            raise RealtimeError(f"no session in {READY_TIMEOUT_S:g} s after the handshake")
-        ready = talk.ready.result()
+        if talk.ready in done:
+            return
+        if client.lost in done:
+            raise client.lost.result()
+        if talk.fatal in done:
+            raise RealtimeError(str(talk.fatal.result()))
+        raise RealtimeError(f"no session in {READY_TIMEOUT_S:g} s after the handshake")
+
+    def _begun(self, endpoint: Endpoint, config: SessionConfig, dialled: float) -> None:
+        ready = self._talk.ready.result()
         self._endpoint, self._conversation_id, self._model = endpoint.name, ready.conversation_id, ready.model
         self._opened_s = self._loop.time()
         self._hears = True
@@ -216,7 +242,7 @@ class Line:
             model=ready.model,
             requested_model=config.model,
             conversation_id=ready.conversation_id,
-            connect_ms=round((self._loop.time() - dialled) * 1000, 1),
+            connect_ms=round((self._opened_s - dialled) * 1000, 1),
             acknowledged=ready.acknowledged,
             endpoint=endpoint.name,
         )

@@ -20,6 +20,7 @@ class SessionHeld(msgspec.Struct, frozen=True):
 
     key: str
     call_id: str
+    """Empty: it stands by for any."""
     endpoint: str
 
 
@@ -50,10 +51,20 @@ class SessionGranted(msgspec.Struct, frozen=True, tag_field="type", tag="session
 
 
 class SessionPlace(msgspec.Struct, frozen=True, tag_field="type", tag="session_place"):
-    """So many are to be served until it is its turn, itself included."""
+    """So many are to be served until it is its turn, itself included.
+
+    `soon`: a session that stands by is being closed for it.
+    """
 
     key: str
     place: int
+    soon: bool = False
+
+
+class SessionRecalled(msgspec.Struct, frozen=True, tag_field="type", tag="session_recalled"):
+    """A session that stands by is to be closed: a caller waits for it."""
+
+    key: str
 
 
 class WorkerHello(msgspec.Struct, frozen=True, tag_field="type", tag="worker_hello"):
@@ -85,6 +96,8 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     rss_bytes: int = 0
     tasks: int = 0
     """Of its event loop: what a call leaves behind shows here first."""
+    standby: int = 0
+    """Sessions with the model that no call has yet."""
 
 
 class Numbered(msgspec.Struct, frozen=True, tag_field="type", tag="numbered"):
@@ -249,7 +262,7 @@ class Acknowledged(msgspec.Struct, frozen=True, tag_field="type", tag="acknowled
 OfCall = HangUp | Tell | Dismiss | PauseRecording | ResumeRecording
 """About a live call, and done at once."""
 SessionAsked = SessionWanted | SessionLeft
-SessionTold = SessionGranted | SessionPlace
+SessionTold = SessionGranted | SessionPlace | SessionRecalled
 Upward = CallEvent | WorkerHello | WorkerState | Numbered | Answer | SessionAsked
 Order = (
     HangUp

@@ -7,13 +7,25 @@ of the quota, and tells what it has open when it is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Mapping
 
-from sipagent.orders import SessionAsked, SessionGranted, SessionHeld, SessionLeft, SessionTold, SessionWanted
+from sipagent.orders import (
+    SessionAsked,
+    SessionGranted,
+    SessionHeld,
+    SessionLeft,
+    SessionPlace,
+    SessionRecalled,
+    SessionTold,
+    SessionWanted,
+)
 
 ANSWER_WITHIN_S = 0.3
 """The control process answers within a millisecond, or is away."""
+RECALLED_WITHIN_S = 1.5
+"""A session that stands by is closed for somebody: a closing handshake, and what the socket waits for it at most."""
 
 
 class Sessions:
@@ -24,6 +36,8 @@ class Sessions:
         self.ask = ask
         self._workers = max(workers, 1)
         self._slots: dict[str, Slot] = {}
+        self.recalled: Callable[[str], None] = lambda _key: None
+        """Who has sessions that stand by is told which of them is to be closed."""
 
     def slot(self, call_id: str, quotas: Mapping[str, int], *, going_on: bool = False) -> Slot:
         """For one conversation of this call; `going_on`: it goes before those who wait for their first word."""
@@ -32,7 +46,9 @@ class Sessions:
     def told(self, told: SessionTold) -> None:
         """The control process's word."""
         slot = self._slots.get(told.key)
-        if slot is not None:
+        if isinstance(told, SessionRecalled):
+            self.recalled(told.key)
+        elif slot is not None:
             slot.told(told)
 
     def linked(self) -> tuple[SessionHeld, ...]:
@@ -68,6 +84,7 @@ class Slot:
         """In line; 0: it does not wait."""
         self._sessions, self._quotas, self._going_on = sessions, quotas, going_on
         self._wanted: tuple[str, ...] = ()
+        self._soon = False
         self._changed = asyncio.Event()
 
     async def take(self, endpoint: str) -> bool:
@@ -82,6 +99,8 @@ class Slot:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await self._changed.wait()
+            if self._soon:
+                await self._until_recalled()
         except TimeoutError:
             if self._sessions.share_has_room(endpoint, quota):
                 self.endpoint = endpoint
@@ -90,6 +109,13 @@ class Slot:
             return True
         self.release()
         return False
+
+    async def _until_recalled(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECALLED_WITHIN_S):
+                while not self.endpoint:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def turn(self, on_place: Callable[[int], None]) -> None:
         """Wait in line; returns when a session may be opened. `on_place` is told the place, and each change of it."""
@@ -105,12 +131,18 @@ class Slot:
             raise
         self._going_on = True
 
-    def told(self, told: SessionTold) -> None:
+    def pass_to(self, call_id: str) -> None:
+        """The session stood by, and is this call's from now on."""
+        self.call_id, self._going_on = call_id, True
+        if self.endpoint:
+            self._sessions.ask(SessionWanted(self.key, call_id, (self.endpoint,), self._going_on))
+
+    def told(self, told: SessionGranted | SessionPlace) -> None:
         """The control process's word."""
         if isinstance(told, SessionGranted):
             self.endpoint, self.place = told.endpoint, 0
         elif not self.endpoint:
-            self.place = told.place
+            self.place, self._soon = told.place, told.soon
         self._changed.set()
 
     def release(self) -> None:
@@ -124,7 +156,7 @@ class Slot:
             self._sessions.ask(SessionWanted(self.key, self.call_id, self._wanted, self._going_on))
 
     def _ask(self, endpoints: tuple[str, ...]) -> None:
-        self.endpoint, self.place, self._wanted = "", 0, endpoints
+        self.endpoint, self.place, self._wanted, self._soon = "", 0, endpoints, False
         self._changed.clear()
         self._sessions.enter(self)
         self.ask_again()

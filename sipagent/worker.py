@@ -44,6 +44,7 @@ from sipagent.probe import probe
 from sipagent.rtp.pacer import Wheel
 from sipagent.rtp.transport import PacerTimer, PortBlock
 from sipagent.sessions import Sessions
+from sipagent.standby import Standby
 from sipagent.tools.client import Toolbox
 from sipagent.tools.toolset import Toolset, fillers
 
@@ -100,6 +101,7 @@ class Worker:
         )
         self.toolbox = Toolbox(settings.log)
         self.sessions = Sessions(listener, settings.control.workers)
+        self.standby = Standby(self.sessions)
         self.pacer_wheel = wheel = Wheel(time.monotonic())
         self._timer = PacerTimer(wheel, loop)
         self.house = House(
@@ -130,12 +132,15 @@ class Worker:
             raise
         ari = asyncio.create_task(self.ari.run(), name="ari")
         watch = asyncio.create_task(self.house.gate.watch(self.pacer_wheel.lateness, self.ari.answers), name="load")
+        self._stand_by()
         try:
             # Not `await ari`: cancelling us would cancel it, and the calls need it for their goodbye.
             await asyncio.wait({ari})
         finally:
             watch.cancel()
+            self.standby.stop()
             await self._end_calls(CallOutcome(Reason.SHUTDOWN))
+            await self.standby.aclose()
             ari.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ari
@@ -158,17 +163,20 @@ class Worker:
                 "pacing_shifted_ms": self.pacer_wheel.shifted_ms,
                 "orphans": self._orphans.seen,
                 "toolbox_restarts": self.toolbox.restarts,
+                "standby_taken": self.standby.counts["taken"],
+                "standby_missed": self.standby.counts["missed"],
                 "blocks_dropped": blocks_dropped,
             },
             cpu_s=round(time.process_time(), 3),
             rss_bytes=tuning.resident_bytes(),
             tasks=len(asyncio.all_tasks()),
+            standby=self.standby.ready,
         )
 
     def obey(self, order: orders.Order | orders.SessionTold) -> None:
         """One order from the control process, whose answer goes up when it is done; or what we had asked for."""
         match order:
-            case orders.SessionGranted() | orders.SessionPlace():
+            case orders.SessionGranted() | orders.SessionPlace() | orders.SessionRecalled():
                 self.sessions.told(order)
             case orders.HangUp():
                 error = "no such call"
@@ -184,6 +192,7 @@ class Worker:
                 self._listener(Answer(order.id, self._call_out(order)))
             case orders.Drain():
                 self.accepting = not order.on
+                self._stand_by()
                 log.info("draining" if order.on else "accepting", calls=self.calls)
                 self._listener(Answer(order.id))
             case orders.Abandon():
@@ -276,11 +285,19 @@ class Worker:
             policy = await self._with_tools(await asyncio.to_thread(_policy, self._load))
             self.house = replace(self.house, policy=policy)
             self.house.guard.follow(policy.settings.dial_policy)
+            self._stand_by()
             log.info("reloaded")
         except ConfigError as problem:
             error = str(problem)
             log.error("reload_refused", error=error)
         self._listener(Answer(order_id, error))
+
+    def _stand_by(self) -> None:
+        """Sessions for the next callers, if any are to come."""
+        if self.accepting:
+            self.standby.follow(self.house.settings.realtime, self.house.policy.ssl_context)
+        else:
+            self.standby.stop()
 
     async def _with_tools(self, policy: Policy) -> Policy:
         """The toolbox knows the tools of this policy, and says what they are; sessions are counted on."""
@@ -288,7 +305,7 @@ class Worker:
         toolset = Toolset(settings.tools, self.toolbox, await self.toolbox.configure(settings.tools, settings.folder))
         if settings.tools:
             await asyncio.to_thread(toolset.prepare)
-        return replace(policy, toolset=toolset, sessions=self.sessions)
+        return replace(policy, toolset=toolset, sessions=self.sessions, standby=self.standby)
 
     def on_call(self, start: ari_events.StasisStart) -> None:
         """Somebody comes from the dialplan."""

@@ -97,3 +97,24 @@ async def test_while_nobody_answers_each_worker_keeps_to_its_share(monkeypatch: 
     assert [await slot.take("main") for slot in slots] == [True, True, False]
     slots[0].release()
     assert await slots[2].take("main")
+
+
+async def test_who_is_told_that_one_is_being_closed_for_them_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control()
+    slot = control.sessions.slot("call", {"main": 1})
+    taking = asyncio.ensure_future(slot.take("main"))
+    await asyncio.sleep(0)
+    control.sessions.told(SessionPlace(slot.key, 1, soon=True))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not taking.done()
+    control.tell("main", slot.key)
+    assert await taking
+    # And when that comes to nothing, not for ever.
+    monkeypatch.setattr(sessions, "RECALLED_WITHIN_S", 0.0)
+    late = control.sessions.slot("other", {"main": 1})
+    taking = asyncio.ensure_future(late.take("main"))
+    await asyncio.sleep(0)
+    control.sessions.told(SessionPlace(late.key, 1, soon=True))
+    assert not await taking
+    assert isinstance(control.asked[-1], SessionLeft)

@@ -154,6 +154,10 @@ class RealtimeSettings(Section):
     session_quota: int = Field(0, ge=0)
     """Sessions that the provider gives your team at once; callers beyond it wait, or go to the agent's `fallback`.
     0: not known, nobody waits."""
+    standby: int = Field(0, ge=0, le=50)
+    """Sessions that each worker keeps open at the first endpoint, for its next callers: they hear the agent a TCP, TLS
+    and session handshake earlier. In manual mode, which xAI does not bill while nobody talks. They count for
+    `session_quota`, and are closed for who would have to wait."""
     waiting: Waiting = Waiting()
     vad: VadSettings = VadSettings()
     fallbacks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")], Fallback] = {}

@@ -3,7 +3,7 @@
 A provider gives a team so many sessions at once (xAI: about ten), whichever worker opens them. So they are counted
 here, for the whole node: by the key that each conversation has, and under the worker's process that holds it (its run:
 a number is its successor's as well). What a worker held when it died is kept for its calls, since whoever adopts them
-needs it again.
+needs it again. A session of no call stands by: it counts, and is called back when a caller would have to wait.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionWanted
+from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionRecalled, SessionWanted
 
-Told = tuple[str, SessionGranted | SessionPlace]
+Told = tuple[str, SessionGranted | SessionPlace | SessionRecalled]
 """To which run of a worker, and what."""
 
 
@@ -24,6 +24,7 @@ class _Held:
     """None: it has died, and its call is not adopted yet."""
     call_id: str
     endpoint: str
+    recalled: bool = False
 
 
 @dataclass(slots=True)
@@ -60,8 +61,10 @@ class Quota:
     def want(self, run: str, wanted: SessionWanted) -> None:
         """A session at the first of these endpoints that has room, or a place in line."""
         held = self._held.get(wanted.key)
-        if held and held.endpoint in wanted.endpoints:  # asked again, since somebody else counts now
+        if held and held.endpoint in wanted.endpoints:  # asked again, since somebody else counts now, or a call has it
+            held.call_id = wanted.call_id
             self.told.append((run, SessionGranted(wanted.key, held.endpoint)))
+            self._serve()
             return
         self._forget(wanted.key)
         self._forget_held(wanted.call_id, but_by=run)  # what another worker held for this call is this session's
@@ -100,6 +103,8 @@ class Quota:
 
     def _forget_held(self, call_id: str, but_by: str | None = None) -> None:
         """A call is with one worker: what others held for it, dead or on their way out, is free."""
+        if not call_id:
+            return
         for key, held in list(self._held.items()):
             if held.call_id == call_id and (held.run is None or held.run != but_by):
                 del self._held[key]
@@ -119,10 +124,22 @@ class Quota:
             self._held[one.wanted.key] = _Held(one.run, one.wanted.call_id, endpoint)
             self.told.append((one.run, SessionGranted(one.wanted.key, endpoint)))
         self._line = left
+        soon = self._recall([one.wanted for one in left if one.wanted.call_id])
         for place, one in enumerate(left, 1):
             if one.place != place:
                 one.place = place
-                self.told.append((one.run, SessionPlace(one.wanted.key, place)))
+                self.told.append((one.run, SessionPlace(one.wanted.key, place, soon=place <= soon)))
+
+    def _recall(self, waiting: list[SessionWanted]) -> int:
+        """What stands by is called back, one for each who waits; how many of them that will serve."""
+        idle = [(key, held) for key, held in self._held.items() if not held.call_id and held.run]
+        coming = sum(held.recalled for _, held in idle)
+        for key, held in idle:
+            if coming < len(waiting) and not held.recalled and held.endpoint in waiting[coming].endpoints:
+                held.recalled = True
+                coming += 1
+                self.told.append((held.run or "", SessionRecalled(key)))
+        return coming
 
     def _has_room(self, endpoint: str) -> bool:
         limit = self._limits.get(endpoint, 0)

@@ -33,6 +33,8 @@ _COUNTED = {
     "pacing_shifted_ms": ("pacing_shifted_seconds_total", 0.001, "Time by which play-out moved."),
     "orphans": ("orphan_channels_total", 1.0, "Channels without a call: their worker had died."),
     "toolbox_restarts": ("toolbox_restarts_total", 1.0, "Times that the process that runs tools was started again."),
+    "standby_taken": ("standby_sessions_taken_total", 1.0, "Sessions that stood by and were a caller's at once."),
+    "standby_missed": ("standby_sessions_missed_total", 1.0, "Callers for whom none stood by."),
     "blocks_dropped": ("worker_recording_blocks_dropped_total", 1.0, "Blocks of recordings that found no room."),
 }  # fmt: skip
 
@@ -176,6 +178,7 @@ class WorkerCollector(Collector):
         self._asterisk = family("worker_asterisk_connected", "gauge", "1: it has its Asterisk.", "worker")
         self._accepting = family("worker_accepting", "gauge", "1: it takes calls; 0: it drains.", "worker")
         self._calls = family("worker_calls", "gauge", "Calls it serves now.", "worker")
+        self._standby = family("standby_sessions", "gauge", "Sessions that stand by for its next callers.", "worker")
         self._restarted = family("worker_restarts_total", "counter", "Times it died and was started again.", "worker")
         self._dropped = family("worker_events_dropped_total", "counter", "Events that found no room.", "worker")
         self._cpu = family("worker_cpu_seconds_total", "counter", "Processor time of the worker.", "worker")
@@ -205,7 +208,7 @@ class WorkerCollector(Collector):
         yield from (up, restarted)
         asterisk, accepting, calls = self._asterisk.gauge(), self._accepting.gauge(), self._calls.gauge()
         cpu, memory, dropped = self._cpu.counter(), self._memory.gauge(), self._dropped.counter()
-        tasks = self._tasks.gauge()
+        tasks, standby = self._tasks.gauge(), self._standby.gauge()
         pacing, ari = self._pacing.histogram(), self._ari.histogram()
         counters = {key: family.counter() for key, family in self._counters.items()}
         for number_, state in there.items():
@@ -216,13 +219,14 @@ class WorkerCollector(Collector):
             cpu.add_metric(labels, state.cpu_s)
             memory.add_metric(labels, state.rss_bytes)
             tasks.add_metric(labels, state.tasks)
+            standby.add_metric(labels, state.standby)
             dropped.add_metric(labels, state.events_dropped)
             for key, counter in counters.items():
                 counter.add_metric(labels, state.counts.get(key, 0) * _COUNTED[key][1])
             for family, seen in ((pacing, state.pacing), (ari, state.ari)):
                 if seen is not None:
                     family.add_metric(labels, _buckets(seen), seen.sum_s)
-        yield from (asterisk, accepting, calls, cpu, memory, tasks, dropped, pacing, ari, *counters.values())
+        yield from (asterisk, accepting, calls, cpu, memory, tasks, standby, dropped, pacing, ari, *counters.values())
 
 
 class RecorderCollector(Collector):

@@ -33,6 +33,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from sipagent.audio import PTIME_MS
 from sipagent.errors import RealtimeError, RealtimeLost, RealtimeRefused
+from sipagent.xai.dialect import SessionConfig
 from sipagent.xai.session import RealtimeSession, SessionEvent
 
 CLOSE_TIMEOUT_S = 1.0
@@ -124,6 +125,13 @@ class RealtimeClient(asyncio.Protocol):
         for message in self.session.take_outbox():
             self._protocol.send_text(message)
         self._write()
+
+    def configure(self, config: SessionConfig, on_event: OnEvent) -> None:
+        """A session that stands by is somebody's from now on: who they are, and who hears what it says."""
+        self._on_event = on_event
+        self.session.configure(config, self._loop.time())
+        self.flush()
+        self._arm()
 
     def round_trip_ms(self) -> float | None:
         """To the server's end of the TCP connection and back, as the kernel measures it; None when it cannot say."""

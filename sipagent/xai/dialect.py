@@ -26,6 +26,9 @@ class Dialect(Protocol):
     def session(self, config: SessionConfig) -> dict[str, Any]:
         """The `session` object of `session.update`."""
 
+    def standby(self) -> dict[str, Any]:
+        """The same of a session that nobody uses yet: it listens to nobody, and costs nothing."""
+
     def say(self, text: str) -> bytes:
         """The message that has a text spoken word for word, as a response of its own."""
 
@@ -53,6 +56,10 @@ class _Xai:
             "tools": [dict(tool) for tool in config.tools],
             "resumption": {"enabled": True},
         }
+
+    def standby(self) -> dict[str, Any]:
+        """Manual mode: with `server_vad` a session is billed by the clock (section 1.5)."""
+        return {"turn_detection": {"type": None}}
 
     def say(self, text: str) -> bytes:
         """xAI's own item: no model turn, and no `response.create` may follow it."""
@@ -113,6 +120,10 @@ class _OpenAi:
         if config.reasoning != "none":  # models without it refuse the key
             session["reasoning"] = {"effort": config.reasoning}
         return session
+
+    def standby(self) -> dict[str, Any]:
+        """Billed by what is said; but its own default is to listen."""
+        return {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 
     def say(self, text: str) -> bytes:
         """A response with instructions of its own: the nearest there is, a model may still change a word."""

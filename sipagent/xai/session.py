@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 import soxr
@@ -37,6 +38,8 @@ DEAD_KEPT = 32
 """Responses remembered as spoken over; deltas trail their interruption by one or two responses at most."""
 ACK_TIMEOUT_S = 2.5
 """`session.updated` was seen to be missing (section 3.11): go on without it after this long."""
+STANDBY_ACK_TIMEOUT_S = 1.0
+"""A session that stood by has acknowledged once: one that does not again is dead, and another is opened sooner."""
 
 
 # --- what a session tells its call (beside the wire's own SpeechStarted, SpeechStopped, InputTranscript ...)
@@ -49,6 +52,11 @@ class Ready:
     model: str
     conversation_id: str
     acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StandsBy:
+    """Open, and waiting to be configured for somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,7 @@ class Fatal:
 
 SessionEvent = (
     Ready
+    | StandsBy
     | AgentAudio
     | AgentAudioDone
     | AgentTranscript
@@ -112,6 +121,8 @@ SessionEvent = (
 
 class _State(Enum):
     OPENING = auto()  # socket open, nothing heard yet
+    PARKING = auto()  # to stand by: session.update sent, acknowledgement awaited
+    STANDBY = auto()  # until `configure`
     CONFIGURING = auto()  # session.update sent, acknowledgement awaited
     READY = auto()
 
@@ -142,8 +153,10 @@ class _Answer:
 class RealtimeSession:
     """One session from socket open to close."""
 
-    def __init__(self, config: SessionConfig) -> None:
+    def __init__(self, config: SessionConfig, *, standby: bool = False) -> None:
+        """`standby`: of `config` only model and dialect are known yet; `configure` brings the rest."""
         self.config = config
+        self._standby = standby
         self.model = ""
         self.conversation_id = ""
         self.counts: Counter[str] = Counter()
@@ -167,7 +180,19 @@ class RealtimeSession:
         """The server is configured: audio goes straight through."""
         return self._state is _State.READY
 
+    @property
+    def stands_by(self) -> bool:
+        """It can be configured, and will be ready one round trip later."""
+        return self._state is _State.STANDBY
+
     # --- to the server
+
+    def configure(self, config: SessionConfig, now: float) -> None:
+        """A session that stands by is for somebody now."""
+        if not self.stands_by:
+            raise RuntimeError("only a session that stands by can be configured")
+        self.config = config
+        self._update(_State.CONFIGURING, config.dialect.session(config), now)
 
     def append_audio(self, payload: bytes) -> bytes | None:
         """One caller frame: the message to send now, or None while it is kept for the opening."""
@@ -237,6 +262,9 @@ class RealtimeSession:
         if self._ack_deadline is None or now < self._ack_deadline:
             return []
         self.counts["ack_missing"] += 1
+        if self._standby:
+            self._ack_deadline = None
+            return [Fatal("ack_missing", "a session that was to stand by does not answer")]
         return [
             Trouble("ack_missing", f"no session.updated in {ACK_TIMEOUT_S:g} s; going on"),
             *self._become_ready(acknowledged=False),
@@ -284,26 +312,30 @@ class RealtimeSession:
     def _on_opening(
         self, event: wire.SessionCreated | wire.ConversationCreated | wire.SessionUpdated, now: float
     ) -> list[SessionEvent]:
-        out: list[SessionEvent] = []
         match event:
             case wire.SessionCreated():
                 self.model = event.model
-                wanted = self.config.model  # or a dated one of that name
-                if wanted and not event.model.startswith(wanted) and not wanted.endswith("-latest"):
-                    out.append(Trouble("model_substituted", f"asked for {wanted}, {event.model or '?'} answers"))
             case wire.ConversationCreated():
                 self.conversation_id = event.conversation_id if self.config.dialect.resumes else ""
-            case wire.SessionUpdated():
-                if self._state is _State.CONFIGURING:
-                    self.counts["ack"] += 1
-                    return self._check_echo(event) + self._become_ready(acknowledged=True)
-                return []
+            case wire.SessionUpdated() if self._state is _State.PARKING:
+                self._state, self._ack_deadline = _State.STANDBY, None
+                return [StandsBy()]
+            case wire.SessionUpdated() if self._state is _State.CONFIGURING:
+                self.counts["ack"] += 1
+                return self._check_echo(event) + self._become_ready(acknowledged=True)
         if self._state is _State.OPENING:
             # Either of the two may come first; an update sent before both was seen to be lost (section 3.11).
-            self._state = _State.CONFIGURING
-            self._ack_deadline = now + ACK_TIMEOUT_S
-            self._outbox.append(wire.session_update(self.config.dialect.session(self.config)))
-        return out
+            dialect = self.config.dialect
+            if self._standby:
+                self._update(_State.PARKING, dialect.standby(), now)
+            else:
+                self._update(_State.CONFIGURING, dialect.session(self.config), now)
+        return []
+
+    def _update(self, state: _State, session: dict[str, Any], now: float) -> None:
+        within_s = STANDBY_ACK_TIMEOUT_S if self.stands_by else ACK_TIMEOUT_S
+        self._state, self._ack_deadline = state, now + within_s
+        self._outbox.append(wire.session_update(session))
 
     def _check_echo(self, event: wire.SessionUpdated) -> list[SessionEvent]:
         wanted = self.config.law.media_type
@@ -320,7 +352,11 @@ class RealtimeSession:
         self._ack_deadline = None
         self._outbox += [wire.append(payload) for payload in self._backlog]
         self._backlog.clear()
-        return [Ready(self.model, self.conversation_id, acknowledged)]
+        out: list[SessionEvent] = []
+        wanted = self.config.model  # or a dated one of that name
+        if wanted and not self.model.startswith(wanted) and not wanted.endswith("-latest"):
+            out.append(Trouble("model_substituted", f"asked for {wanted}, {self.model or '?'} answers"))
+        return [*out, Ready(self.model, self.conversation_id, acknowledged)]
 
     def _bury_answer(self) -> None:
         if self._answer.response_id:
@@ -415,7 +451,7 @@ class RealtimeSession:
                 self._again, self._asked = self._asked, None
             return []
         self.counts["server_errors"] += 1
-        if self._state is _State.CONFIGURING:
+        if self._state in {_State.PARKING, _State.CONFIGURING}:
             # All that was sent is our settings: a session without them hears nobody, or in another format.
             return [Fatal("update_refused", detail)]
         out: list[SessionEvent] = [Trouble("server_error", detail)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sipagent.control.quota import Quota
-from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionWanted
+from sipagent.orders import SessionGranted, SessionHeld, SessionPlace, SessionRecalled, SessionWanted
 
 
 class Desk:
@@ -16,16 +16,27 @@ class Desk:
         self.quota.want(worker, SessionWanted(key, f"call of {key}", endpoints or ("main",), first))
         return self.told()
 
+    def stand_by(self, key: str, worker: str = "1") -> list[str]:
+        self.quota.want(worker, SessionWanted(key, "", ("main",)))
+        return self.told()
+
     def left(self, key: str) -> list[str]:
         self.quota.left(key)
         return self.told()
 
     def told(self) -> list[str]:
         told, self.quota.told = self.quota.told, []
-        return [
-            f"{what.key}: {what.endpoint if isinstance(what, SessionGranted) else what.place} (worker {worker})"
-            for worker, what in told
-        ]
+        return [f"{what.key}: {_word(what)} (worker {worker})" for worker, what in told]
+
+
+def _word(what: SessionGranted | SessionPlace | SessionRecalled) -> str:
+    match what:
+        case SessionGranted():
+            return what.endpoint
+        case SessionPlace():
+            return f"{what.place} soon" if what.soon else f"{what.place}"
+        case SessionRecalled():
+            return "recalled"
 
 
 def test_the_first_have_a_session_and_the_others_a_place_across_workers() -> None:
@@ -137,3 +148,36 @@ def test_places_are_messages_of_their_own() -> None:
     for key in "ab":
         quota.want("1", SessionWanted(key, key, ("main",)))
     assert quota.told == [("1", SessionGranted("a", "main")), ("1", SessionPlace("b", 1))]
+
+
+def test_what_stands_by_is_called_back_for_a_caller_who_would_wait_and_for_no_other() -> None:
+    desk = Desk(main=3)
+    assert desk.stand_by("s1", worker="1") == ["s1: main (worker 1)"]
+    assert desk.stand_by("s2", worker="2") == ["s2: main (worker 2)"]
+    assert desk.want("a") == ["a: main (worker 1)"]
+    assert desk.stand_by("s3") == ["s3: 1 (worker 1)"]  # for one that is to stand by nobody gives way
+    desk.left("s3")
+    assert desk.want("b", worker="3") == ["s1: recalled (worker 1)", "b: 1 soon (worker 3)"]
+    assert desk.want("c", worker="3") == ["s2: recalled (worker 2)", "c: 2 soon (worker 3)"]
+    assert desk.want("d", worker="3") == ["d: 3 (worker 3)"]
+    assert desk.left("s1") == ["b: main (worker 3)", "c: 1 soon (worker 3)", "d: 2 (worker 3)"]
+    assert desk.left("s2") == ["c: main (worker 3)", "d: 1 (worker 3)"]
+
+
+def test_what_stood_by_and_is_a_calls_now_is_kept_and_another_one_called_back() -> None:
+    desk = Desk(main=2)
+    desk.stand_by("s1", worker="1")
+    desk.stand_by("s2", worker="2")
+    assert desk.want("b", worker="3") == ["s1: recalled (worker 1)", "b: 1 soon (worker 3)"]
+    # Its own worker had given it to a caller meanwhile.
+    desk.quota.want("1", SessionWanted("s1", "call of a", ("main",), first=True))
+    assert desk.told() == ["s1: main (worker 1)", "s2: recalled (worker 2)"]
+    assert desk.left("s2") == ["b: main (worker 3)"]
+    assert desk.quota.open("main") == 2
+
+
+def test_what_stood_by_at_a_worker_that_died_is_nobodys() -> None:
+    desk = Desk(main=1)
+    desk.stand_by("s1", worker="1")
+    desk.quota.gone("1", [])
+    assert desk.want("a", worker="2") == ["a: main (worker 2)"]

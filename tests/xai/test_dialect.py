@@ -137,11 +137,11 @@ def test_a_text_to_be_said_stands_in_the_last_line_as_json() -> None:
 
 def test_openai_takes_no_conversation_up_again() -> None:
     server = Server()
-    server.say("session.created", session={"id": "sess_1", "model": "m"})
+    server.say("session.created", session={"id": "sess_1", "model": CONFIG.model})
     server.say("conversation.created", conversation={"id": "conv_1", "object": "realtime.conversation"})
     session = {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}
     *troubles, is_ready = server.say("session.updated", session=session)
-    assert is_ready == xai.Ready("m", "", acknowledged=True)
+    assert is_ready == xai.Ready(CONFIG.model, "", acknowledged=True)
     assert [trouble.what for trouble in troubles if isinstance(trouble, xai.Trouble)] == ["vad_substituted"]
 
 

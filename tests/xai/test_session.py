@@ -4,11 +4,13 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from sipagent.audio import Law
 from sipagent.xai import events as wire
 from sipagent.xai import session as xai
 from sipagent.xai.dialect import SessionConfig
-from sipagent.xai.session import ACK_TIMEOUT_S, BACKLOG_MS, RealtimeSession
+from sipagent.xai.session import ACK_TIMEOUT_S, BACKLOG_MS, STANDBY_ACK_TIMEOUT_S, RealtimeSession
 
 CONFIG = SessionConfig(law=Law.ALAW, model="grok-voice-latest", voice="eve", instructions="be kind", language="en")
 FRAME = b"\xd5" * 160
@@ -64,6 +66,49 @@ def test_the_update_waits_for_the_first_opening_event_whichever_it_is() -> None:
         other = "conversation.created" if first == "session.created" else "session.created"
         server.say(other, session={}, conversation={"id": "c"})
         assert server.heard() == []
+
+
+def standing_by() -> Server:
+    server = Server()
+    server.session = RealtimeSession(CONFIG, standby=True)
+    server.say("session.created", session={"id": "s", "model": "grok-voice-think-fast-2.0"})
+    server.say("conversation.created", conversation={"id": "c"})
+    return server
+
+
+def test_a_session_that_stands_by_is_in_manual_mode_until_it_is_somebodys() -> None:
+    server = standing_by()
+    (update,) = server.heard()
+    assert update["session"] == {"turn_detection": {"type": None}}
+    assert not server.session.stands_by
+    assert server.say("session.updated", session={"turn_detection": {}}) == [xai.StandsBy()]
+    assert server.session.stands_by
+    assert server.session.next_timer() is None
+    server.session.configure(CONFIG, server.now)
+    assert server.session.append_audio(FRAME) is None
+    (update,) = server.heard()
+    assert update["session"] == CONFIG.dialect.session(CONFIG)
+    acknowledged = server.say("session.updated", session={"turn_detection": {"type": "server_vad"}})
+    assert acknowledged == [xai.Ready("grok-voice-think-fast-2.0", "c", acknowledged=True)]
+    assert [message["type"] for message in server.heard()] == ["input_audio_buffer.append"]
+
+
+def test_a_session_that_does_not_answer_does_not_stand_by_and_is_nobodys() -> None:
+    server = standing_by()
+    due = server.session.next_timer()
+    assert due == server.now + ACK_TIMEOUT_S
+    dead = [xai.Fatal("ack_missing", "a session that was to stand by does not answer")]
+    assert server.session.handle_timer(due) == dead
+    assert server.session.next_timer() is None
+    with pytest.raises(RuntimeError):
+        server.session.configure(CONFIG, server.now)
+    # And when it answered once, but not when it is needed.
+    server = standing_by()
+    server.say("session.updated", session={})
+    server.session.configure(CONFIG, server.now)
+    due = server.session.next_timer()
+    assert due == server.now + STANDBY_ACK_TIMEOUT_S
+    assert server.session.handle_timer(due) == dead
 
 
 def test_the_update_asks_for_the_callers_law_without_a_rate() -> None:
