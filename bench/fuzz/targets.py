@@ -10,7 +10,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sipagent.standin.pattern import pattern
 from sipagent.standin.session import Session
 from sipagent.standin.wire import encode
 from sipagent.xai import events as xai
-from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.dialect import OPENAI, SessionConfig
 from sipagent.xai.session import RealtimeSession
 
 EXAMPLE = Path(__file__).parents[2] / "sipagent.example.toml"
@@ -197,10 +197,23 @@ def _model_texts(chance: random.Random) -> list[str | bytes]:
 
 
 def _hold_model(texts: list[str | bytes]) -> None:
-    session, now = RealtimeSession(_CONFIG), 100.0
+    """In either dialect, and one that stood by."""
+    for session in (
+        RealtimeSession(_CONFIG),
+        RealtimeSession(replace(_CONFIG, dialect=OPENAI)),
+        RealtimeSession(_CONFIG, standby=True),
+    ):
+        _hold_session(session, texts)
+
+
+def _hold_session(session: RealtimeSession, texts: list[str | bytes]) -> None:
+    now = 100.0
+    session.say("Hello.")
     for text in texts:
         now += 0.1
         session.receive(text, now)
+        if session.stands_by:
+            session.configure(_CONFIG, now)
         if (due := session.next_timer()) is not None and due <= now:
             session.handle_timer(now)
         for message in session.take_outbox():
