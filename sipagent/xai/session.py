@@ -19,13 +19,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-import numpy as np
-import soxr
-
-from sipagent import audio
-from sipagent.audio import PTIME_MS, Law
+from sipagent.audio import PTIME_MS
 from sipagent.xai import events as wire
 from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.pcm import PcmToLaw
 
 BACKLOG_MS = 10_000
 """Caller audio kept while the session opens, so that first words are not lost; older audio is dropped."""
@@ -168,7 +165,7 @@ class RealtimeSession:
         self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
         self._calls_seen: deque[str] = deque(maxlen=MAX_CALLS)
         self._calls: list[wire.FunctionCall] = []
-        self._converter: _PcmToLaw | None = None
+        self._converter: PcmToLaw | None = None
         self._format_judged = False
         self._asked: bytes | None = None
         """What a response was last asked with, if it is to come even when another one is active just then."""
@@ -404,7 +401,7 @@ class RealtimeSession:
         rate_hz = min((8000, 16000, 24000, 48000), key=lambda hz: abs(hz * 2 / 1000 - bytes_a_ms))
         if abs(rate_hz * 2 / 1000 - bytes_a_ms) > 0.1 * bytes_a_ms:
             return [Fatal("unknown_format", f"audio comes with {bytes_a_ms:.1f} bytes a millisecond")]
-        self._converter = _PcmToLaw(rate_hz, self.config.law)
+        self._converter = PcmToLaw(rate_hz, self.config.law)
         return [Trouble("pcm_instead_of_g711", f"the server sends PCM at {rate_hz} Hz; converting")]
 
     def _on_audio_done(self, event: wire.AudioDone) -> list[SessionEvent]:
@@ -456,37 +453,3 @@ class RealtimeSession:
             return [Fatal("update_refused", detail)]
         out: list[SessionEvent] = [Trouble("server_error", detail)]
         return out
-
-
-class _PcmToLaw:
-    """PCM of any rate to G.711, across deltas that may end in the middle of a sample."""
-
-    def __init__(self, rate_hz: int, law: Law) -> None:
-        self._law = law
-        self._odd = b""
-        self._resampler = (
-            soxr.ResampleStream(rate_hz, audio.SAMPLE_RATE_HZ, 1, dtype="int16")
-            if rate_hz != audio.SAMPLE_RATE_HZ
-            else None
-        )
-
-    def convert(self, pcm: bytes) -> bytes:
-        """Convert what came; the resampler may hold some of it back."""
-        pcm = self._odd + pcm
-        whole = len(pcm) & ~1
-        self._odd = pcm[whole:]
-        return self._encode(pcm[:whole], last=False)
-
-    def finish(self) -> bytes:
-        """What the resampler still holds; the next audio starts anew."""
-        self._odd = b""
-        tail = self._encode(b"", last=True)
-        if self._resampler is not None:
-            self._resampler.clear()
-        return tail
-
-    def _encode(self, pcm: bytes, *, last: bool) -> bytes:
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(np.frombuffer(pcm, dtype="<i2"), last=last)
-            pcm = np.asarray(samples, dtype="<i2").tobytes()
-        return audio.encode(pcm, self._law)
