@@ -167,9 +167,11 @@ greeting = ""
 no_input_s = 120
 [numbers]
 "*" = "bench"
+[limits]
+core_percent = 0
 [log]
 format = "json"
-"""
+"""  # the gate would end the search for what a core carries before the core does
     )
     settings = load(file)
     spoken = folder / "prompts"
