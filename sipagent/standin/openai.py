@@ -58,6 +58,7 @@ WORDS: Words = {
         "Cancellation failed: no active response found with ID '{response_id}'", "response_cancel_not_active", None,
     ),
 }  # fmt: skip
+"""Of `Wrong` those are missing that the rules or the schema leave no way to."""
 
 
 class OpenAIWire(Wire):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from sipagent.errors import ConfigError
 from sipagent.standin.config import MODEL_NAME, Burst, StandinConfig
 from sipagent.standin.outputs import Close, Hear, Speak
 from sipagent.standin.pattern import pattern
+from sipagent.standin.script import load_script
 from tests.standin.ga import GaRig, published, session
 from tests.standin.harness import ULAW, VAD, loud, quiet
 from tests.standin.test_session import squeezed
@@ -290,6 +293,20 @@ class TestSpokenTurn:
         rig.run(3)
         assert "nine to six" in rig.last("response.output_audio_transcript.done")["transcript"]
 
+    def test_a_transcript_comes_even_when_the_caller_has_gone_on(self) -> None:
+        rig = GaRig(mode="script", gate_dbov=-60)
+        rig.setup()
+        rig.session._gate._vad = None  # type: ignore[union-attr]
+        rig.turn()
+        hear = rig.asks.pop()
+        rig.say(loud(200))
+        rig.session.heard(hear.ticket, "opening hours", rig.now)
+        rig.collect()
+        completed = rig.last("conversation.item.input_audio_transcription.completed")
+        assert (completed["item_id"], completed["transcript"]) == (hear.ticket[0], "opening hours")
+        assert rig.last("response.done")["response"]["status"] == "cancelled"
+        assert not rig.asks
+
     def test_ears_or_voice_that_fail(self) -> None:
         rig = GaRig(mode="script", gate_dbov=-60)
         rig.setup()
@@ -375,6 +392,21 @@ class TestResponses:
         answered(rig, "")
         rig.run(2)
         assert rig.last("response.output_audio_transcript.done")["transcript"] == "Your order is on its way."
+
+    def test_calls_without_a_word_leave_no_message(self, tmp_path: Path) -> None:
+        text = files("sipagent.standin").joinpath("default.toml").read_text(encoding="utf-8")
+        script = tmp_path / "script.toml"
+        script.write_text(text.replace('reply = "One moment, I am looking for your order."', 'reply = ""'))
+        rig = GaRig(mode="script")
+        rig.session._responder._script = load_script(script)
+        rig.setup(tools=[TOOL])
+        rig.type_in("where is my order")
+        rig.send("response.create")
+        rig.run(2)
+        (item,) = rig.last("response.done")["response"]["output"]
+        assert [kept["type"] for kept in rig.session.conversation.items] == ["message", "function_call"]
+        assert rig.last("conversation.item.done")["previous_item_id"] == rig.session.conversation.items[0]["id"]
+        assert item["type"] == "function_call"
 
     def test_one_at_a_time(self) -> None:
         rig = GaRig()
