@@ -17,6 +17,14 @@ MODEL_NAME = "sipagent-standin-1"
 """What `session.created.session.model` says, whatever was asked for: the stand-in does not claim to be Grok."""
 
 
+class Dialect(StrEnum):
+    """Whose wire is spoken."""
+
+    XAI = "xai"
+    OPENAI = "openai"
+    """The Realtime API as it is since general availability (GA): nested `audio`, strict about what it reads."""
+
+
 class Mode(StrEnum):
     """How a turn is answered."""
 
@@ -57,6 +65,7 @@ class StandinConfig:
     host: str = "127.0.0.1"
     port: int = 0
     """0 takes any free port; read it from `StandinServer.port`."""
+    dialect: Dialect = Dialect.XAI
     mode: Mode = Mode.SCRIPT
     script: Path | None = None
     """None: the reception script that ships with the package."""
@@ -86,11 +95,14 @@ class StandinConfig:
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
-        try:  # a plain 'echo' from a command line is as good as the member
-            object.__setattr__(self, "mode", Mode(self.mode))
-        except ValueError as error:
-            known = ", ".join(Mode)
-            raise ConfigError(f"stand-in: mode {self.mode!r} is unknown; known are {known}") from error
+        for choice, kind in (("mode", Mode), ("dialect", Dialect)):
+            try:  # a plain 'echo' from a command line is as good as the member
+                object.__setattr__(self, choice, kind(getattr(self, choice)))
+            except ValueError as error:
+                known = ", ".join(kind)
+                raise ConfigError(
+                    f"stand-in: {choice} {getattr(self, choice)!r} is unknown; known are {known}"
+                ) from error
         for name, low, high in (
             ("port", 0, 65535), ("think_ms", 0, 60_000), ("force_ms", 0, 60_000), ("answer_ms", 1, 600_000),
             ("ears", 1, 16), ("ping_s", 0.05, 3600), ("record_bytes", 0, 2**31),

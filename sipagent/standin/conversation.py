@@ -24,6 +24,8 @@ class Conversation:
         self._items: OrderedDict[str, Event] = OrderedDict()
         self.calls: dict[str, str] = {}
         """call_id to function name, of calls whose response is done."""
+        self.sound_ms: dict[str, int] = {}
+        """How much of an assistant item's sound was sent; of items that are still here."""
 
     @property
     def items(self) -> list[Event]:
@@ -39,7 +41,7 @@ class Conversation:
         """Append, or replace the item of the same id where it stands."""
         self._items[str(item["id"])] = item
         while len(self._items) > MAX_ITEMS:
-            self._items.popitem(last=False)
+            self.remove(next(iter(self._items)))
 
     def get(self, item_id: str) -> Event | None:
         """The item, if it is known."""
@@ -48,6 +50,7 @@ class Conversation:
     def remove(self, item_id: str) -> None:
         """Forget an item; an unknown one is no error here."""
         self._items.pop(item_id, None)
+        self.sound_ms.pop(item_id, None)
 
 
 class ConversationStore:

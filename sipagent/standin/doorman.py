@@ -1,7 +1,7 @@
-"""Who is let in: API keys, ephemeral tokens, and the refusals in xAI's words.
+"""Who is let in: API keys, ephemeral tokens, and the refusals in the words of the service that is imitated.
 
-xAI answers a missing credential with 401 but a wrong key with 400 (measured), so that is what happens here.
-No key and no token is ever logged or echoed.
+xAI answers a missing credential with 401 but a wrong key with 400 (measured), so that is what happens here;
+OpenAI has 401 for both. No key and no token is ever logged or echoed.
 """
 
 from __future__ import annotations
@@ -9,53 +9,96 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
+
+from sipagent.standin.config import Dialect
 
 _TOKEN_PREFIX = "xai-realtime-client-secret-"  # noqa: S105 - the public prefix of tokens, not a secret
 _SUBPROTOCOLS = ("xai-client-secret.", "openai-insecure-api-key.")
 _DEFAULT_S, _LONGEST_S = 600, 3600  # documented life of an ephemeral token
 _MAX_TOKENS = 10_000
+_INVALID = "Client specified an invalid argument"
 
-_BODIES = {
-    400: ("Client specified an invalid argument", "Incorrect API key provided. (stand-in)"),
-    401: ("Unauthenticated", "No credential was given. (stand-in)"),
-    403: ("The caller does not have permission", "The key lacks the right to use voice. (stand-in)"),
-    429: ("Some resource has been exhausted", "Too many concurrent sessions for this team. (stand-in)"),
-    503: ("The service is currently unavailable", "Try again later. (stand-in)"),
+
+@dataclass(frozen=True, slots=True)
+class DoorWords:
+    """How a service refuses a request."""
+
+    wrong_key: int
+    """The status for a key that is not known."""
+    body: Callable[[str, str], dict[str, object]]
+    """JSON of a refusal, from its code and its text."""
+    codes: Mapping[int, tuple[str, str]]
+    """Code and text by status."""
+
+    def refusal(self, status: int) -> web.Response:
+        """The answer to a request that is refused."""
+        headers = {"Retry-After": "1"} if status in (429, 503) else None
+        return self.told(status, *self.codes[status], headers=headers)
+
+    def told(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+        """The same with words of its own."""
+        return web.json_response(self.body(code, text), status=status, headers=headers)
+
+
+_OPENAI_TYPES = {"rate_limit_exceeded": "requests", "server_error": "server_error"}
+
+
+def _openai_body(code: str, text: str) -> dict[str, object]:
+    kind = _OPENAI_TYPES.get(code, "invalid_request_error")
+    return {"error": {"message": text, "type": kind, "param": None, "code": code}}
+
+
+DOOR_WORDS: dict[Dialect, DoorWords] = {
+    Dialect.XAI: DoorWords(
+        wrong_key=400,
+        body=lambda code, text: {"code": code, "error": text},
+        codes={
+            400: (_INVALID, "Incorrect API key provided. (stand-in)"),
+            401: ("Unauthenticated", "No credential was given. (stand-in)"),
+            403: ("The caller does not have permission", "The key lacks the right to use voice. (stand-in)"),
+            429: ("Some resource has been exhausted", "Too many concurrent sessions for this team. (stand-in)"),
+            503: ("The service is currently unavailable", "Try again later. (stand-in)"),
+        },
+    ),
+    Dialect.OPENAI: DoorWords(
+        wrong_key=401,
+        body=_openai_body,
+        codes={
+            400: ("invalid_request", "The request is not valid. (stand-in)"),
+            401: ("invalid_api_key", "Incorrect API key provided, or none. (stand-in)"),
+            403: ("insufficient_permissions", "You have insufficient permissions for this operation. (stand-in)"),
+            429: ("rate_limit_exceeded", "Rate limit reached for requests. (stand-in)"),
+            503: ("server_error", "The server is overloaded or not ready yet. (stand-in)"),
+        },
+    ),
 }
-
-
-def refusal(status: int) -> web.Response:
-    """The answer to a handshake that is refused."""
-    code, text = _BODIES[status]
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
-    return web.json_response({"code": code, "error": text}, status=status, headers=headers)
 
 
 class Doorman:
     """Checks credentials and hands out ephemeral tokens."""
 
-    def __init__(self, api_keys: frozenset[str] | None) -> None:
+    def __init__(self, api_keys: frozenset[str] | None, words: DoorWords) -> None:
         """`None` lets any non-empty key in."""
+        self._words = words
         self._keys = None if api_keys is None else [key.encode() for key in api_keys]
         self._tokens: dict[str, float] = {}  # token: Unix time of its end
 
     def refuse(self, request: web.Request, ordered: int | None, now: float) -> web.Response | None:
         """The refusal of this request, or None to let it in; `now` is Unix time."""
         if ordered is not None:
-            return refusal(ordered)
+            return self._words.refusal(ordered)
         credential = _credential(request)
         if not credential:
-            return refusal(401)
+            return self._words.refusal(401)
         if not self._known(credential, now):
-            return refusal(400)
+            return self._words.refusal(self._words.wrong_key)
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return web.json_response(
-                {"code": "Upgrade required", "error": "This is a WebSocket endpoint. (stand-in)"},
-                status=426,
-                headers={"Upgrade": "websocket"},
-            )
+            text = "This is a WebSocket endpoint. (stand-in)"
+            return self._words.told(426, "Upgrade required", text, headers={"Upgrade": "websocket"})
         return None
 
     def protocols(self, request: web.Request) -> tuple[str, ...]:
@@ -67,25 +110,20 @@ class Doorman:
         """`POST /v1/realtime/client_secrets`; `now` is Unix time."""
         credential = _credential(request)
         if not credential:
-            return refusal(401)
+            return self._words.refusal(401)
         if not self._known(credential, now) or credential in self._tokens:
-            return refusal(400)
+            return self._words.refusal(self._words.wrong_key)
         try:
             body = json.loads(await request.read() or b"{}")
             seconds = body.get("expires_after", {}).get("seconds", _DEFAULT_S)
         except (ValueError, AttributeError, RecursionError):
             seconds = None
         if not isinstance(seconds, int) or not 1 <= seconds <= _LONGEST_S:
-            return web.json_response(
-                {
-                    "code": "Client specified an invalid argument",
-                    "error": f"expires_after.seconds must be a whole number from 1 to {_LONGEST_S}",
-                },
-                status=400,
-            )
+            text = f"expires_after.seconds must be a whole number from 1 to {_LONGEST_S}"
+            return self._words.told(400, _INVALID, text)
         self._tokens = {token: end for token, end in self._tokens.items() if end > now}
         if len(self._tokens) >= _MAX_TOKENS:
-            return refusal(429)
+            return self._words.refusal(429)
         token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._tokens[token] = now + seconds
         return web.json_response({"value": token, "expires_at": int(now + seconds)})

@@ -2,7 +2,8 @@
 
 A fault is a short text for the command line (`no-ack`, `drop@3.5`, `refuse=429`) and a field here. A session
 takes the faults that hold when it opens and keeps them to its end. The fault's behaviour lives where the
-right behaviour lives (session, answer, server); this module only names and parses.
+right behaviour lives (session, answer, server); this module only names and parses. Those marked "xAI's" repeat
+a quirk of that service, and do nothing in OpenAI's dialect.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Faults:
     refuse_update: bool = False
     """`refuse-update`: every `session.update` brings an `error`; the old settings stay."""
     reversed_opening: bool = False
-    """`reversed-opening`: `conversation.created` before `session.created`."""
+    """`reversed-opening`: `conversation.created` before `session.created`. xAI's: OpenAI has only the second."""
     drop_at_s: float | None = None
     """`drop@3.5`: the TCP connection is reset at that time."""
     drop_in_answer: bool = False
@@ -38,7 +39,8 @@ class Faults:
     close_at_s: float = 0.0
     """... at that time."""
     expire_at_s: float | None = None
-    """`expire@5`: an `error` of type `max_duration`, then a close, as at the end of the 120 minutes."""
+    """`expire@5`: an `error` (`max_duration`; OpenAI: `session_expired`), then a close, as at the end of the 120
+    (OpenAI: 60) minutes."""
     refuse: int | None = None
     """`refuse=429`: the handshake is answered with that status."""
     hang_handshake: bool = False
@@ -56,17 +58,18 @@ class Faults:
     unknown_events: bool = False
     """`unknown-events`: events of no schema between the good ones."""
     wrong_format: bool = False
-    """`wrong-format`: PCM at 24 kHz whatever was asked for (and echoed), with honest durations."""
+    """`wrong-format`: PCM at 24 kHz whatever was asked for (and echoed), with honest durations (OpenAI sends none)."""
     dead_deltas: bool = False
     """`dead-deltas`: audio for response ids that never existed or are over."""
     repeat_transcripts: bool = False
-    """`repeat-transcripts`: `transcription.completed` comes several times, each longer."""
+    """`repeat-transcripts`: `transcription.completed` comes several times, each longer. xAI's."""
     repeat_speech_started: bool = False
     """`repeat-speech-started`: a second `speech_started` for the same item."""
     model: str | None = None
     """`model=NAME`: another name in `session.created` than the honest one."""
     ack_truncate: bool = False
-    """`ack-truncate`: truncate is acknowledged, as the schema has it (not seen on the real wire)."""
+    """`ack-truncate`: truncate is acknowledged, as the schema has it (not seen on the real wire). xAI's:
+    OpenAI always does."""
 
     def texts(self) -> list[str]:
         """The faults as the short texts that `parse_faults` reads, for logs."""

@@ -1,7 +1,6 @@
 """What a session sends, in order, and what it does later. Core: time is told, never read.
 
-Events get their id and the stray `previous_item_id` of the real wire here, and go into the record. After
-`end` nothing is timed any more.
+All that is sent goes into the record. After `end` nothing is timed any more.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from collections.abc import Callable
 
 from sipagent.standin.outputs import Close, Drop, Freeze, Output, Send
 from sipagent.standin.record import Record
-from sipagent.standin.wire import Event, NewId
+from sipagent.standin.wire import Event
 
 
 class Line:
     """One session's way out."""
 
-    def __init__(self, record: Record, new_id: NewId, now: float) -> None:
+    def __init__(self, record: Record, now: float) -> None:
         self.now = now
         """The time of what happens now; the session sets it at every call from outside."""
         self.ended = False
-        self._record, self._new_id = record, new_id
+        self._record = record
         self._out: list[Output] = []
         self._later: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = itertools.count()
@@ -36,14 +35,6 @@ class Line:
         """All that is to be done now, in order; it is handed out once."""
         out, self._out = self._out, []
         return out
-
-    def emit(self, type_: str, /, **fields: object) -> None:
-        """Send an event."""
-        event: Event = {"type": type_, "event_id": self._new_id()}
-        if type_ != "session.created":  # the one event captured without it
-            event["previous_item_id"] = None
-        event.update(fields)
-        self.send(event)
 
     def send(self, frame: Event | str | bytes) -> None:
         """Send an event as it is, or garbage."""

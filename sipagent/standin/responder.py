@@ -6,19 +6,20 @@ and ends them; the faults of responses live here. Does not know turns: when to a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sipagent import audio
 from sipagent.standin import mischief
 from sipagent.standin.answer import Answer, FunctionCall
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.conversation import Conversation
+from sipagent.standin.dialect import Reason, Request, Wire, Wrong
 from sipagent.standin.faults import EVERY_RESPONSE, Faults
 from sipagent.standin.outputs import Drop, Speak
 from sipagent.standin.pattern import pattern
 from sipagent.standin.script import Reply, Script
 from sipagent.standin.settings import Settings
-from sipagent.standin.wire import PCM_24K, AudioFormat, Emit, Event, NewId, Refusal
+from sipagent.standin.wire import PCM_24K, AudioFormat, Event, NewId
 
 
 class Responder:
@@ -31,32 +32,31 @@ class Responder:
         faults: Faults,
         conversation: Conversation,
         settings: Settings,
+        wire: Wire,
         *,
         now: float,
-        epoch: float,
         new_id: NewId,
-        emit: Emit,
         send: Callable[[Event | str | bytes], None],
         ask: Callable[[Speak], None],
         end: Callable[[Drop], None],
     ) -> None:
-        """`emit` and `send` put events and raw frames in the line; `ask` and `end` go to the shell."""
+        """`send` puts raw frames in the line; `ask` and `end` go to the shell."""
         self.settings = settings  # the session keeps it current
         self.active: Answer | None = None
         self.playout_end = now  # our estimate of when the caller has heard all
         self.idle_at: float | None = None  # when `idle_timeout_ms` is over
         self.faults = faults  # the session changes them when it is told to
         self._config, self._script = config, script
-        self._conversation, self._epoch, self._new_id = conversation, epoch, new_id
-        self._emit, self._send, self._ask, self._end = emit, send, ask, end
+        self._conversation, self._wire, self._new_id = conversation, wire, new_id
+        self._send, self._ask, self._end = send, ask, end
         self._planned = 0  # the deterministic mode's seed
         self._opened = 0  # what `abandon=2` counts
         self._unbreakable_until = now  # end of a message with interruptible:false, as the caller hears it
 
     def refuse_if_active(self) -> None:
-        """xAI has one response at a time."""
+        """There is one response at a time (OpenAI has more with `conversation: none`; the stand-in has not)."""
         if self.active is not None:
-            raise Refusal(f"Conversation already has an active response: {self.active.response_id}")
+            raise self._wire.refusal(Wrong.RESPONSE_ACTIVE, response_id=self.active.response_id)
 
     def open(
         self,
@@ -64,24 +64,21 @@ class Responder:
         *,
         delay_ms: float,
         asked_at: float | None = None,
-        metadata: Mapping[str, object] | None = None,
-        by_client: bool = False,
+        request: Request | None = None,
         interruptible: bool = True,
     ) -> Answer:
         """`response.created`; the first delta not before `delay_ms`."""
         self.idle_at = None
         self._opened += 1
         self.active = answer = Answer(
-            self._emit,
-            self._new_id,
+            self._wire,
             audio_format=PCM_24K if self.faults.wrong_format else self.settings.output,
             burst=self._config.burst,
             due=now + delay_ms / 1000,
             asked_at=now if asked_at is None else asked_at,
-            epoch=self._epoch,
+            request=request,
             interruptible=interruptible,
         )
-        answer.create(metadata, by_client=by_client)
         return answer
 
     def plan(self, answer: Answer, now: float, *, reply: Reply | None = None, heard: bytes = b"") -> None:
@@ -98,13 +95,25 @@ class Responder:
             answer.plan(reply.text if reply else f"(answer {self._planned})", sound, (), now=now)
             return
         if reply is None:
-            reply = self._script.reply(self._conversation, self.settings.tools)
+            reply = self._scripted(self._script, answer.request)
         answer.text = reply.text
-        answer.calls = tuple(FunctionCall(self._new_id(), self._new_id(), *call) for call in reply.calls)
+        answer.calls = tuple(FunctionCall(self._wire.id("call"), self._wire.id("item"), *call) for call in reply.calls)
         if reply.text:
             self._ask(Speak(answer.response_id, reply.text, form))
         else:
             answer.plan("", b"", answer.calls, now=now)
+
+    def _scripted(self, script: Script, request: Request | None) -> Reply:
+        """The script's answer to the conversation, or to what the client asks it to answer instead."""
+        conversation, tools = self._conversation, self.settings.tools
+        if request is not None and request.tools is not None:
+            tools = request.tools
+        if request is not None and request.context is not None:
+            conversation = Conversation("")
+            conversation.calls = self._conversation.calls
+            for item in request.context:
+                conversation.add(item)
+        return script.reply(conversation, tools)
 
     def spoken(self, ticket: str, speech: bytes, now: float) -> None:
         """The voice has made the sound that was asked for; too late is no matter."""
@@ -119,7 +128,7 @@ class Responder:
             first = not answer.begun
             answer.step(now, self._conversation.last_id)
             if first:
-                self._conversation.add(answer.item())
+                self._keep(answer, answer.item())
                 self.misbehave()
                 self._dead_deltas(None, answer.format)
             if answer.complete:
@@ -129,18 +138,21 @@ class Responder:
             elif answer.progress >= 0.5 and self._struck(self.faults.abandon):
                 self.active = None
 
-    def finish(self, status: str, now: float) -> None:
+    def finish(self, status: str, now: float, reason: Reason = "client_cancelled") -> None:
         """`response.done` and what leads up to it; nothing if no response is active."""
         answer, self.active = self.active, None
         if answer is None:
             return
-        item = answer.finish(status)
+        item = answer.finish(status, reason)
         if answer.begun:
-            self._conversation.add(item)
+            self._keep(answer, item)
+            if answer.has_sound and self._conversation.get(answer.item_id) is not None:
+                self._conversation.sound_ms[answer.item_id] = round(answer.sent_s * 1000)
             self.playout_end = max(self.playout_end, answer.started_at or now) + answer.sent_s
         for call in answer.calls if status == "completed" else ():
             self._conversation.calls[call.call_id] = call.name
-            self._conversation.add(call.item(done=True))
+            if not answer.detached:
+                self._conversation.add(self._wire.call(call, done=True))
         self._dead_deltas(answer.response_id, answer.format)
         detection = self.settings.turn_detection
         if detection is not None and detection.idle_timeout_ms is not None and not answer.calls:
@@ -148,10 +160,20 @@ class Responder:
         if not answer.interruptible:
             self._unbreakable_until = self.playout_end
 
+    def _keep(self, answer: Answer, item: Event) -> None:
+        if not answer.detached and (answer.has_sound or self._wire.rules.empty_messages):
+            self._conversation.add(item)
+
+    def sound_ms(self, item_id: str) -> int | None:
+        """How much of an assistant item's sound was sent; None if it has none."""
+        if self.active is not None and self.active.item_id == item_id and self.active.has_sound:
+            return round(self.active.sent_s * 1000)
+        return self._conversation.sound_ms.get(item_id)
+
     def interrupt(self, now: float) -> None:
         """The caller speaks: the response is cancelled, and what was not yet heard will not be."""
         self.idle_at = None
-        self.finish("cancelled", now)
+        self.finish("cancelled", now, "turn_detected")
         self.idle_at = None
         self.playout_end = now  # a client that behaves has emptied its queue
 
@@ -182,4 +204,4 @@ class Responder:
     def _dead_deltas(self, response_id: str | None, form: AudioFormat) -> None:
         if self.faults.dead_deltas:
             sound = bytes([0x11]) * (form.bytes_per_s // 50)
-            self._send(mischief.dead_delta(self._new_id, response_id, sound))
+            self._wire.stray_sound(response_id, sound)

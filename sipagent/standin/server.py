@@ -21,7 +21,7 @@ from sipagent.speech import Flite
 from sipagent.standin.config import MODEL_NAME, Mode, StandinConfig
 from sipagent.standin.connection import Connection
 from sipagent.standin.conversation import ConversationStore
-from sipagent.standin.doorman import Doorman
+from sipagent.standin.doorman import DOOR_WORDS, Doorman
 from sipagent.standin.ears import Ears
 from sipagent.standin.faults import Faults
 from sipagent.standin.script import Script, load_script
@@ -49,7 +49,7 @@ class StandinServer:
         """Live and recent sessions, oldest first."""
         self._ssl = ssl_context
         self._script: Script | None = load_script(config.script) if config.mode is Mode.SCRIPT else None
-        self._doorman = Doorman(config.api_keys)
+        self._doorman = Doorman(config.api_keys, DOOR_WORDS[config.dialect])
         self._store = ConversationStore()
         self._ears = Ears(self._script.phrases, processes=config.ears) if self._script else None
         self._voice = Voice(Flite(config.flite, config.voice)) if self._script else None
@@ -84,7 +84,11 @@ class StandinServer:
                 "(SIPAGENT_STANDIN__PORT, `sipagent standin --port`)"
             ) from error
         self._port = self._runner.addresses[0][1]
-        _log.info("stand-in listens", url=self.url, mode=str(self.config.mode), faults=self.faults.texts())
+        config = self.config
+        _log.info(
+            "stand-in listens",
+            url=self.url, dialect=str(config.dialect), mode=str(config.mode), faults=self.faults.texts(),
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """End every session (close code 1001) and free the port; a second call does nothing."""
@@ -135,10 +139,11 @@ class StandinServer:
         return web.json_response(
             {
                 "service": "sipagent stand-in",
-                "what": "A scripted stand-in for a realtime voice service. It is not Grok and not xAI: "
+                "what": "A scripted stand-in for a realtime voice service. It is not Grok and not xAI or OpenAI: "
                 "it imitates the wire, for demonstrations, tests and load.",
                 "model": MODEL_NAME,
                 "mode": str(self.config.mode),
+                "dialect": str(self.config.dialect),
                 "live_sessions": len(self.live),
             }
         )

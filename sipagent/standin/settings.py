@@ -1,4 +1,4 @@
-"""A session's configuration: one frozen value, and how a `session.update` merges into it.
+"""A session's configuration: one frozen value, and how a `session.update` of xAI's merges into it.
 
 Accepts xAI's flat layout and OpenAI's nested one (`audio.input.turn_detection`, `audio.output.voice`), flat
 and nested function tools. An update is taken whole or refused whole (`Refusal`), so the old settings stay.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sipagent.standin.wire import PCM_24K, PCM_RATES, AudioFormat, Event, Refusal
 
@@ -33,6 +34,10 @@ class TurnDetection:
     silence_duration_ms: int = DEFAULT_SILENCE_MS
     prefix_padding_ms: int = DEFAULT_PADDING_MS
     idle_timeout_ms: int | None = None
+    create_response: bool = True
+    """Whether the end of speech is answered unasked; only OpenAI's wire can say no."""
+    interrupt_response: bool = True
+    """Whether speech cancels the answer under way; only OpenAI's wire can say no."""
 
     def as_wire(self) -> Event:
         """As `session.updated` echoes it."""
@@ -193,7 +198,8 @@ def _turn_detection(value: object) -> TurnDetection | None:
         new = replace(new, threshold=_number(body["threshold"], where + "threshold", 0.1, 0.9))
     for key in ("silence_duration_ms", "prefix_padding_ms"):
         if body.get(key) is not None:
-            new = replace(new, **{key: int(_number(body[key], where + key, 0, 10_000))})
+            padding: dict[str, Any] = {key: int(_number(body[key], where + key, 0, 10_000))}
+            new = replace(new, **padding)
     if body.get("idle_timeout_ms") is not None:
         idle = int(_number(body["idle_timeout_ms"], where + "idle_timeout_ms", 1, 3_600_000))
         new = replace(new, idle_timeout_ms=idle)

@@ -1,4 +1,4 @@
-"""The few shapes that everything on xAI's wire shares: formats, ids, errors, the encoding of events.
+"""The few shapes that everything on the wire shares: formats, ids, errors, the encoding of events.
 
 Shapes follow the captures, not the schema, where the two disagree. No state, no clock; ids come in as values.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
@@ -25,17 +24,10 @@ NewId = Callable[[], str]
 _ENCODER = msgspec.json.Encoder()
 
 
-class Emit(Protocol):
-    """Sends one server event: its type, then its own fields; the common tail is the sender's business."""
-
-    def __call__(self, type_: str, /, **fields: object) -> None:
-        """Put the event in the line to the client."""
-
-
 class Refusal(Exception):
     """A client event that is answered with an `error` event; the session goes on."""
 
-    def __init__(self, message: str, *, code: str = "invalid_request_error", param: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = "invalid_request_error", param: str | None = None) -> None:
         super().__init__(message)
         self.message, self.code, self.param = message, code, param
 
