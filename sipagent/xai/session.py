@@ -448,8 +448,9 @@ class RealtimeSession:
                 self._again, self._asked = self._asked, None
             return []
         self.counts["server_errors"] += 1
-        if self._state in {_State.PARKING, _State.CONFIGURING}:
-            # All that was sent is our settings: a session without them hears nobody, or in another format.
-            return [Fatal("update_refused", detail)]
+        if self._state in {_State.OPENING, _State.PARKING, _State.CONFIGURING}:
+            # A key that is none (OpenAI tells after the upgrade), or our settings: all that was sent. Without them it
+            # hears nobody, or in another format.
+            return [Fatal("refused", detail)]
         out: list[SessionEvent] = [Trouble("server_error", detail)]
         return out

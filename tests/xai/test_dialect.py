@@ -150,7 +150,13 @@ def test_settings_that_are_refused_are_the_end_of_the_session() -> None:
     server.say("session.created", session={"id": "sess_1", "model": "m"})
     (fatal,) = server.refuse("Invalid value: 'eve'.", "invalid_value")
     assert isinstance(fatal, xai.Fatal)
-    assert (fatal.what, "'eve'" in fatal.detail) == ("update_refused", True)
+    assert (fatal.what, "'eve'" in fatal.detail) == ("refused", True)
+
+
+def test_a_key_that_is_refused_after_the_upgrade_is_the_end_of_it() -> None:
+    """As a probe of the live service met it: 101, this event, and a close with 3000."""
+    (fatal,) = Server().refuse("Incorrect API key provided.", "invalid_api_key")
+    assert fatal == xai.Fatal("refused", "invalid_request_error invalid_api_key: Incorrect API key provided.")
 
 
 def test_a_last_word_behind_a_cancelled_answer_is_asked_for_again_when_that_is_over() -> None:
