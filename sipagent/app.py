@@ -34,7 +34,7 @@ from sipagent.control.serving import Serving
 from sipagent.control.sessions import Sessions
 from sipagent.control.supervisor import Supervisor
 from sipagent.control.tokens import Tokens
-from sipagent.control.upgrade import Upgrade
+from sipagent.control.upgrade import FAREWELL_S, Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.notify import ServiceManager
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 RELOAD_TIMEOUT_S = 15.0
 STOP_WITHIN_S = 20.0
-"""From the last call's end to our own: workers say goodbye, recordings and records are brought home."""
+"""From the last farewell to our own end: workers clear up, recordings and records are brought home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +243,16 @@ class ControlProcess:
         ]
 
     async def wind_down(self) -> None:
-        """Before the end: no new calls, and `drain_s` for those that are up."""
+        """Before the end: no new calls, `drain_s` for those that are up, and a farewell to those that still are."""
         drain_s = self._settings.control.drain_s
-        self._manager.stopping(drain_s + STOP_WITHIN_S)
-        if drain_s:
-            with contextlib.suppress(OrderRefused):
-                await self.upgrade.drain(on=True)
-            log.info("drained", calls_left=await self.upgrade.until_empty(drain_s))
+        self._manager.stopping(drain_s + FAREWELL_S + STOP_WITHIN_S)
+        with contextlib.suppress(OrderRefused):
+            await self.upgrade.drain(on=True)
+        log.info("drained", calls_left=await self.upgrade.until_empty(drain_s))
+        try:
+            await self.upgrade.conclude()
+        except OrderRefused as error:
+            log.error("not_concluded", error=str(error))
 
     async def _run_workers(self, prompts: Prompts) -> None:
         if self._settings.control.workers:

@@ -160,6 +160,15 @@ class Drain(_Order, frozen=True, tag="drain"):
     on: bool = True
 
 
+class Conclude(_Order, frozen=True, tag="conclude"):
+    """The node goes down: callers who are with us go on to [control] drain_to, or are told goodbye.
+
+    Answered when none is with us any more, or after `within_s`; `detail` is how many still are.
+    """
+
+    within_s: float
+
+
 class Abandon(_Order, frozen=True, tag="abandon"):
     """End at once and leave the calls that are up to whoever adopts them; answered before."""
 
@@ -258,6 +267,7 @@ Order = (
     | Probe
     | Adopt
     | Drain
+    | Conclude
     | Abandon
     | Tell
     | Supervise

@@ -54,6 +54,7 @@ NEXT_EXTENSION = ("sipagent", "next")
 """Where the dialplan tries the next worker (extensions.conf)."""
 OTHERS = 6
 """Place of the argument of StasisStart that says how many workers have not been tried yet."""
+LOOK_EVERY_S = 0.05
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -87,6 +88,7 @@ class Worker:
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
+        self._kept: list[contextlib.AsyncExitStack] = []
         self._orphans = Orphans(self)
         self._asides: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
@@ -135,7 +137,7 @@ class Worker:
             await asyncio.wait({ari})
         finally:
             watch.cancel()
-            await self._end_calls(CallOutcome(Reason.SHUTDOWN))
+            await self._end_calls()
             ari.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ari
@@ -186,6 +188,8 @@ class Worker:
                 self.accepting = not order.on
                 log.info("draining" if order.on else "accepting", calls=self.calls)
                 self._listener(Answer(order.id))
+            case orders.Conclude():
+                self._aside(self._conclude(order))
             case orders.Abandon():
                 self._listener(Answer(order.id))
                 self.abandoned.set()
@@ -315,9 +319,25 @@ class Worker:
             undo.callback(self._calls.pop, call.id, None)
             undo.callback(listening.__exit__, None, None, None)
             await call.run()
+        if self.ending:
+            self._kept.append(call.kept)
         self.after_call(self.calls)
 
-    async def _end_calls(self, outcome: CallOutcome) -> None:
+    async def _conclude(self, order: orders.Conclude) -> None:
+        """Nobody is to be with us much longer."""
+        for call, _ in list(self._calls.values()):
+            call.conclude()
+        deadline = asyncio.get_running_loop().time() + order.within_s
+        # Looked at now and then: what is waited for happens in many places.
+        while (ours := self._with_us()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
+        log.info("concluded", calls=self.calls, with_us=ours)
+        self._listener(Answer(order.id, detail=str(ours)))
+
+    def _with_us(self) -> int:
+        return sum(not call.elsewhere for call, _ in self._calls.values())
+
+    async def _end_calls(self) -> None:
         self.accepting, self.ending = False, True
         for aside in self._asides:
             aside.cancel()
@@ -325,7 +345,7 @@ class Worker:
             await asyncio.wait(self._asides, timeout=DRAIN_S)
         tasks = [task for _, task in self._calls.values()]
         for call, _ in list(self._calls.values()):
-            call.hang_up(outcome)
+            call.leave()
         if tasks:
             _, stuck = await asyncio.wait(tasks, timeout=DRAIN_S)
             for task in stuck:
@@ -367,6 +387,7 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
         call.one_moment,
         call.not_heard,
         call.handover,
+        settings.control.goodbye,
         call.warm_question,
         *([announcement] if announcement else []),
     )

@@ -333,9 +333,19 @@ class ControlSettings(Section):
     keep_audit_days: int = Field(365, ge=1, le=36500)
     """Who did what through the API, in `audit` in the run folder."""
     drain_s: float = Field(0.0, ge=0, le=7200)
-    """SIGTERM: no new calls, and this long for those that are up; then they are told goodbye. Ctrl-C never waits."""
+    """SIGTERM: no new calls, and this long for those that are up; then they go on to `drain_to`. Ctrl-C never waits."""
+    drain_to: Destination | None = None
+    """Who takes the calls that are still up then, after [call] handover: a queue, a phone or a mailbox, which Asterisk
+    keeps when we are gone. Empty: they are told `goodbye`."""
+    goodbye: str = "We are sorry, we have to end this call now. Please call again. Goodbye."
+    """What callers hear who cannot stay."""
     workers: int = Field(1, ge=0, le=64)
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
+
+    @field_validator("drain_to", mode="before")
+    @classmethod
+    def _nobody(cls, value: object) -> object:
+        return value or None  # empty in the environment
 
     @model_validator(mode="after")
     def _closed(self) -> ControlSettings:

@@ -17,7 +17,7 @@ BACKOFF_S = (0.2, 1.0, 3.0, 10.0)
 """Waits before a restart; the last repeats. A worker that ran `STEADY_S` starts again at the first."""
 STEADY_S = 30.0
 STOP_TIMEOUT_S = 4.5
-"""SIGTERM to SIGKILL: a worker tells its calls goodbye within two times its own 2 s."""
+"""SIGTERM to SIGKILL: a worker ends its calls within two times its own 2 s."""
 
 
 def worker_command(config: Sequence[str], number: int) -> list[str]:
