@@ -122,6 +122,8 @@ class ControlProcess:
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._refused: Counter[int] = Counter()
+        self._closed: Counter[str] = Counter()
+        """Connections of the API that had to go."""
         self.metrics = node_metrics.measure(
             self.live,
             lambda: self._settings,
@@ -132,6 +134,8 @@ class ControlProcess:
                 endpoints=lambda: self.endpoints.state,
                 traces=lambda: self.tracing.counts if self.tracing else {},
                 refused=lambda: self._refused,
+                connections=lambda: len(self._serving.outside) if self._serving else 0,
+                closed=lambda: self._closed,
             ),
         )
         self._anew = anew
@@ -143,7 +147,7 @@ class ControlProcess:
         """Serve until cancelled."""
         await asyncio.to_thread(Routes, self._settings)
         prompts = await speak_prompts(self._settings, self._flite)
-        self._serving = Serving(self._settings.control, self._settings.api_socket)
+        self._serving = Serving(self._settings.control, self._settings.api_socket, self._closed)
         async with contextlib.AsyncExitStack() as stack:
             if self.records:
                 self.records.recorder.on_safe = self._hub.safe

@@ -330,6 +330,9 @@ class ControlSettings(Section):
     """PEM file, for our user only."""
     requests_per_s: float = Field(50.0, ge=1, le=10000)
     """Of one token; twice as many at once. More get 429."""
+    connections: int = Field(256, ge=8, le=10000)
+    """Open to the API at once, by the network; one more closes the one that has been idle longest. The Unix socket of
+    the command line has as many of its own."""
     keep_audit_days: int = Field(365, ge=1, le=36500)
     """Who did what through the API, in `audit` in the run folder."""
     drain_s: float = Field(0.0, ge=0, le=7200)
