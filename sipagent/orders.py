@@ -152,6 +152,8 @@ class Originate(_Order, frozen=True, tag="originate"):
     message: str = ""
     listed: bool = False
     """`to` stands in the configuration (a probe's number); others must be in dial_policy.allow."""
+    expires_at: float = 0.0
+    """Unix seconds, of this machine's clock: who reads it later does not begin, since whoever asked has given up."""
 
 
 class Drain(_Order, frozen=True, tag="drain"):
@@ -167,6 +169,10 @@ class Conclude(_Order, frozen=True, tag="conclude"):
     """
 
     within_s: float
+
+
+ABANDONED = 3
+"""Exit status of a worker that has left its calls to others, since it was told to."""
 
 
 class Abandon(_Order, frozen=True, tag="abandon"):

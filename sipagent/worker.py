@@ -231,6 +231,8 @@ class Worker:
 
     def _call_out(self, order: orders.Originate) -> str:
         """Begin a call; why not, where it cannot even begin."""
+        if order.expires_at and time.time() > order.expires_at:
+            return "the order came too late: whoever gave it does not wait any more"
         if not self.accepting:
             return "this worker takes no calls"
         if not self.ari.connected:
@@ -438,7 +440,9 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     if failed or worker.abandoned.is_set():
         log.warning("calls_left_to_others", calls=worker.calls)
         sys.stdout.flush()
-        os._exit(int(failed))  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
+        os._exit(
+            1 if failed else orders.ABANDONED
+        )  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
     worker_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task
