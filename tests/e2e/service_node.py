@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ greeting = "Hello, this is the reception."
 [numbers]
 "100" = "reception"
 """
+STANDIN = "--standin"
 PHONE_PASSWORD = "a-phone-of-the-test"
 
 
@@ -75,6 +78,26 @@ class ServiceNode:
         await until(is_there, lambda: f"the call to be seen, and not {calls}")
         return dict(calls[0])
 
+    async def kill_its_worker(self, how: signal.Signals = signal.SIGKILL) -> dict[str, Any]:
+        """The one call that is up loses its worker; what was known of it before."""
+        call = await self.the_call()
+        workers = (await self.get("/readyz"))[1]["workers"]
+        os.kill(next(one["pid"] for one in workers if one["worker"] == call["worker"]), how)
+        return call
+
+    async def adopted(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Wait until somebody has it again: the state is back, and it is another process."""
+        found: dict[str, Any] = {}
+
+        async def is_back() -> bool:
+            calls = (await self.get("/v1/calls/live"))[1]["calls"]
+            found.update(calls[0] if calls else {})
+            history = (await self.get(f"/v1/calls/{before['call_id']}"))[1].get("history", {})
+            return bool(calls) and any(event["type"] == "call_adopted" for event in history.get("events", []))
+
+        await until(is_back, "the call to be adopted")
+        return found
+
     async def record(self, call_id: str) -> dict[str, Any]:
         """Of a call, when its end is written."""
         found: dict[str, Any] = {}
@@ -85,6 +108,17 @@ class ServiceNode:
 
         await until(is_over, "the end to be written")
         return found
+
+    async def empty(self) -> None:
+        """No channel is left in its own Asterisk."""
+        told = ""
+
+        async def is_empty() -> bool:
+            nonlocal told
+            told = await self.asterisk("core show channels")
+            return "0 active channels" in told
+
+        await until(is_empty, lambda: f"every channel to be gone, and not {told}")
 
     async def stopped(self) -> None:
         """It has ended, and well."""
@@ -97,9 +131,9 @@ async def service_node(
     asterisk: Asterisk, root: Root, folder: Path, config: str = RECEPTION, **settings: object
 ) -> AsyncIterator[ServiceNode]:
     """One on the module's Asterisk; `settings` by their names in the environment, as CONTROL__WORKERS=2."""
-    switch = asterisk.config
-    login = PhoneConfig(f"127.0.0.1:{switch.sip_port}", switch.phone_user, switch.phone_password)
-    async with running(on(asterisk, folder / "run", **settings), _file(folder, config), login, root) as node:
+    async with running(
+        on(asterisk, folder / "run", **settings), _file(folder, config), login_at(asterisk), root, STANDIN
+    ) as node:
         yield node
 
 
@@ -114,8 +148,14 @@ async def service_node_of_its_own(
     env["SIPAGENT_ASTERISK__PHONE_PASSWORD"] = PHONE_PASSWORD
     file = _file(folder, config)
     login = PhoneConfig(f"127.0.0.1:{ports['SIP_PORT']}", "phone", PHONE_PASSWORD)
-    async with sipagent(env, "asterisk", "up", "--config", str(file)), running(env, file, login, root) as node:
+    async with sipagent(env, "asterisk", "up", "--config", str(file)), running(env, file, login, root, STANDIN) as node:
         yield node
+
+
+def login_at(asterisk: Asterisk) -> PhoneConfig:
+    """Of a phone at the module's Asterisk."""
+    switch = asterisk.config
+    return PhoneConfig(f"127.0.0.1:{switch.sip_port}", switch.phone_user, switch.phone_password)
 
 
 def _file(folder: Path, config: str) -> Path:
@@ -125,8 +165,10 @@ def _file(folder: Path, config: str) -> Path:
 
 
 @asynccontextmanager
-async def running(env: dict[str, str], file: Path, login: PhoneConfig, root: Root) -> AsyncIterator[ServiceNode]:
-    """A node that is started with this file."""
-    async with sipagent(env, "run", "--standin", "--config", str(file)) as process:
+async def running(
+    env: dict[str, str], file: Path, login: PhoneConfig, root: Root, *options: str
+) -> AsyncIterator[ServiceNode]:
+    """A node that is started with this file, and with a stand-in of its own if that is one of the `options`."""
+    async with sipagent(env, "run", *options, "--config", str(file)) as process:
         await ready(env)
         yield ServiceNode(env, file, process, login, root)

@@ -17,7 +17,7 @@ from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.phone.phone import Phone
 from tests.e2e.desk import ANSWERS, LEAVES, RINGS, desk
-from tests.e2e.service_node import RECEPTION, ServiceNode, running, service_node, service_node_of_its_own
+from tests.e2e.service_node import RECEPTION, STANDIN, ServiceNode, running, service_node, service_node_of_its_own
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -91,17 +91,6 @@ async def hears_an_echo(phone: Phone, start: int) -> None:
     await until(lambda: said[1600:2000] in phone.media.received_payload(), "the desk's echo")
 
 
-async def nobody_is_left(node: ServiceNode) -> None:
-    told = ""
-
-    async def is_empty() -> bool:
-        nonlocal told
-        told = await node.asterisk("core show channels")
-        return "0 active channels" in told
-
-    await until(is_empty, lambda: f"every channel to be gone, and not {told}")
-
-
 @pytest.mark.parametrize(
     ("number", "to", "workers"), [("100", "queue:front", 2), ("200", "dial:desk", 1), ("100", "dial:401@pbx", 0)]
 )
@@ -118,7 +107,7 @@ async def test_who_is_up_at_the_deadline_talks_with_somebody_when_the_service_ha
             await node.stopped()
             await hears_an_echo(phone, 1)
             assert not phone.ended
-        await nobody_is_left(node)
+        await node.empty()
 
 
 async def test_who_was_served_when_the_service_has_gone_is_released_without_an_apology(
@@ -132,7 +121,7 @@ async def test_who_was_served_when_the_service_has_gone_is_released_without_an_a
             node.process.send_signal(signal.SIGTERM)
             await node.stopped()
             assert (await phone.wait_ended(10)).cause == 16
-        await nobody_is_left(node)
+        await node.empty()
 
 
 async def test_who_waits_in_vain_goes_on_with_the_service_that_is_up_again(root: Root, tmp_path: Path) -> None:
@@ -143,7 +132,7 @@ async def test_who_waits_in_vain_goes_on_with_the_service_that_is_up_again(root:
             call = await node.the_call()
             node.process.send_signal(signal.SIGTERM)
             await node.stopped()
-            async with running(node.env, node.file, node.login, root) as again:
+            async with running(node.env, node.file, node.login, root, STANDIN) as again:
                 left = await again.record(call["call_id"])
                 assert (left["reason"], left["detail"]) == ("completed", "left with queue:front")
                 await phone.press("1")  # out of the queue
@@ -154,7 +143,7 @@ async def test_who_waits_in_vain_goes_on_with_the_service_that_is_up_again(root:
                     return (await again.record(call["call_id"]))["step"] == "hangup"
 
                 await until(is_completed, "the record to go on")
-        await nobody_is_left(node)
+        await node.empty()
 
 
 async def test_a_mailbox_takes_the_message_of_who_cannot_stay(root: Root, tmp_path: Path) -> None:
@@ -172,7 +161,7 @@ async def test_a_mailbox_takes_the_message_of_who_cannot_stay(root: Root, tmp_pa
         [message] = tmp_path.rglob("spool/voicemail/**/msg0000.wav")
         with wave.open(str(message)) as recorded:
             assert recorded.getnframes() > 8000
-        await nobody_is_left(node)
+        await node.empty()
 
 
 async def test_two_who_talk_with_each_other_go_on_when_the_service_has_gone(root: Root, tmp_path: Path) -> None:
