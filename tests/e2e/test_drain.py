@@ -16,7 +16,7 @@ from sipagent.audio import Law
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts, current_folder
 from sipagent.phone.phone import Phone
-from tests.e2e.desk import ANSWERS, LEAVES, RINGS, desk
+from tests.e2e.desk import ANSWERS, RINGS, desk
 from tests.e2e.service_node import RECEPTION, STANDIN, ServiceNode, running, service_node, service_node_of_its_own
 from tests.waiting import until
 
@@ -91,37 +91,30 @@ async def hears_an_echo(phone: Phone, start: int) -> None:
     await until(lambda: said[1600:2000] in phone.media.received_payload(), "the desk's echo")
 
 
-@pytest.mark.parametrize(
-    ("number", "to", "workers"), [("100", "queue:front", 2), ("200", "dial:desk", 1), ("100", "dial:401@pbx", 0)]
-)
+@pytest.mark.parametrize("workers", [2, 0])
 async def test_who_is_up_at_the_deadline_talks_with_somebody_when_the_service_has_gone(
-    root: Root, tmp_path: Path, number: str, to: str, workers: int
+    root: Root, tmp_path: Path, workers: int
 ) -> None:
-    async with with_somebody(root, tmp_path, ANSWERS, to, CONTROL__WORKERS=workers) as node:
-        async with node.phone() as phone:
-            await phone.dial(number)
-            await phone.hear_agent_start()
-            await node.the_call()
+    """Who was with an agent or in a menu is with them now; to whom an agent's place was taken, as they were."""
+    async with with_somebody(root, tmp_path, ANSWERS, "dial:desk", CONTROL__WORKERS=workers) as node:
+        async with node.phone() as talks, node.phone() as chooses, node.phone() as talked_to:
+            await talked_to.dial("100")
+            await talked_to.hear_agent_start()
+            call = await node.the_call()
+            assert await node.post(f"/v1/calls/{call['call_id']}/takeover", {"supervisor": "anna"}) == 202
+            await hears_an_echo(talked_to, 1)
+            for phone, number in ((talks, "100"), (chooses, "200")):
+                await phone.dial(number)
+                await phone.hear_agent_start()
             node.process.send_signal(signal.SIGTERM)
-            await hears(phone, node, HANDOVER)
+            for phone in (talks, chooses):
+                await hears(phone, node, HANDOVER)
             await node.stopped()
-            await hears_an_echo(phone, 1)
-            assert not phone.ended
-        await node.empty()
-
-
-async def test_who_was_served_when_the_service_has_gone_is_released_without_an_apology(
-    root: Root, tmp_path: Path
-) -> None:
-    async with with_somebody(root, tmp_path, LEAVES, "dial:desk") as node:
-        async with node.phone() as phone:
-            await phone.dial("100")
-            await phone.hear_agent_start()
-            await node.the_call()
-            node.process.send_signal(signal.SIGTERM)
-            await node.stopped()
-            assert (await phone.wait_ended(10)).cause == 16
-        await node.empty()
+            for phone in (talks, chooses, talked_to):
+                await hears_an_echo(phone, 100)
+                assert not phone.ended
+        # But for the colleague, whom nobody of ours can release any more: they hear that they are alone.
+        await node.empty("1 active channel\n")
 
 
 async def test_who_waits_in_vain_goes_on_with_the_service_that_is_up_again(root: Root, tmp_path: Path) -> None:
@@ -162,20 +155,6 @@ async def test_a_mailbox_takes_the_message_of_who_cannot_stay(root: Root, tmp_pa
         with wave.open(str(message)) as recorded:
             assert recorded.getnframes() > 8000
         await node.empty()
-
-
-async def test_two_who_talk_with_each_other_go_on_when_the_service_has_gone(root: Root, tmp_path: Path) -> None:
-    """A colleague has taken the call: neither a destination nor a goodbye is for them."""
-    async with with_somebody(root, tmp_path, ANSWERS, "queue:front") as node, node.phone() as phone:
-        await phone.dial("100")
-        await phone.hear_agent_start()
-        call = await node.the_call()
-        assert await node.post(f"/v1/calls/{call['call_id']}/takeover", {"supervisor": "anna"}) == 202
-        await hears_an_echo(phone, 1)
-        node.process.send_signal(signal.SIGTERM)
-        await node.stopped()
-        await hears_an_echo(phone, 100)
-        assert not phone.ended
 
 
 async def test_without_a_destination_they_are_told_goodbye(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
