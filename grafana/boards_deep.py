@@ -297,7 +297,11 @@ def _switch() -> str:
                 series_panel("Spans of traces", "A minute; failed and dropped ones are missing at the collector.",
                              {"{{result}}": "60 * " + rate("trace_spans_total", "result")}, "cpm", span=12),
                 series_panel("Requests of the API that were not let in", "A minute, by status: the audit log says who came.",
-                             {"{{status}}": "60 * " + rate("api_refused_total", "status")}, "cpm", span=12),
+                             {"{{status}}": "60 * " + rate("api_refused_total", "status"),
+                              "no room: {{why}}": "60 * " + rate("api_connections_closed_total", "why")},
+                             "cpm", span=12),
+                series_panel("Connections of the API", "Open by the network; [control] connections is the most there may be.",
+                             {"open": "sum(sipagent_api_connections{@})"}, "short", span=12),
             ],
         },
     )  # fmt: skip

@@ -34,7 +34,7 @@ from sipagent.control.serving import Serving
 from sipagent.control.sessions import Sessions
 from sipagent.control.supervisor import Supervisor
 from sipagent.control.tokens import Tokens
-from sipagent.control.upgrade import Upgrade
+from sipagent.control.upgrade import FAREWELL_S, Upgrade
 from sipagent.errors import ConfigError, OrderRefused, ToolError
 from sipagent.flow.prompts import FliteVoice, Prompts, Voice, XaiVoice, render, use_voice
 from sipagent.notify import ServiceManager
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 RELOAD_TIMEOUT_S = 15.0
 STOP_WITHIN_S = 20.0
-"""From the last call's end to our own: workers say goodbye, recordings and records are brought home."""
+"""From the last farewell to our own end: workers clear up, recordings and records are brought home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ class ControlProcess:
         self._hub.on_audio = self._recorder.take
         self._supervisor = Supervisor(settings.control.workers, config_options, log_file)
         self._refused: Counter[int] = Counter()
+        self._closed: Counter[str] = Counter()
+        """Connections of the API that had to go."""
         self.metrics = node_metrics.measure(
             self.live,
             lambda: self._settings,
@@ -132,6 +134,8 @@ class ControlProcess:
                 endpoints=lambda: self.endpoints.state,
                 traces=lambda: self.tracing.counts if self.tracing else {},
                 refused=lambda: self._refused,
+                connections=lambda: len(self._serving.outside) if self._serving else 0,
+                closed=lambda: self._closed,
             ),
         )
         self._anew = anew
@@ -143,7 +147,7 @@ class ControlProcess:
         """Serve until cancelled."""
         await asyncio.to_thread(Routes, self._settings)
         prompts = await speak_prompts(self._settings, self._flite)
-        self._serving = Serving(self._settings.control, self._settings.api_socket)
+        self._serving = Serving(self._settings.control, self._settings.api_socket, self._closed)
         async with contextlib.AsyncExitStack() as stack:
             if self.records:
                 self.records.recorder.on_safe = self._hub.safe
@@ -243,13 +247,16 @@ class ControlProcess:
         ]
 
     async def wind_down(self) -> None:
-        """Before the end: no new calls, and `drain_s` for those that are up."""
+        """Before the end: no new calls, `drain_s` for those that are up, and a farewell to those that still are."""
         drain_s = self._settings.control.drain_s
-        self._manager.stopping(drain_s + STOP_WITHIN_S)
-        if drain_s:
-            with contextlib.suppress(OrderRefused):
-                await self.upgrade.drain(on=True)
-            log.info("drained", calls_left=await self.upgrade.until_empty(drain_s))
+        self._manager.stopping(drain_s + FAREWELL_S + STOP_WITHIN_S)
+        with contextlib.suppress(OrderRefused):
+            await self.upgrade.drain(on=True)
+        log.info("drained", calls_left=await self.upgrade.until_empty(drain_s))
+        try:
+            await self.upgrade.conclude()
+        except OrderRefused as error:
+            log.error("not_concluded", error=str(error))
 
     async def _run_workers(self, prompts: Prompts) -> None:
         if self._settings.control.workers:

@@ -98,6 +98,12 @@ class Call:
         self._visit: Visit | None = None
         self._supervision = Supervision(call_id, house, self._emit, self._taken_over)
         self._handed_back = False
+        self._with = ""
+        """Who has the caller, when their talk goes on without any of us."""
+        self.kept = AsyncExitStack()
+        """What joins two who talk on when our process has gone. Held to its end: what is forgotten is undone, too."""
+        self._watches = False
+        """They talk with somebody, and all that we do is to wait for the end of it."""
         self._group: asyncio.TaskGroup | None = None
         self._hang_up: asyncio.Future[CallOutcome] = self._loop.create_future()
 
@@ -148,6 +154,9 @@ class Call:
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(self._supervision.aclose)
                 outcome = await self._live(undo)
+                if self._with:
+                    self.kept = undo.pop_all()
+                    undo.push_async_callback(self._supervision.aclose)
                 # Undone in reverse: the caller is released first, the bridge goes last.
                 undo.push_async_callback(self._release, outcome)
         except AriError as error:
@@ -219,10 +228,10 @@ class Call:
     async def _begin(self, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """Where it goes, and who is there."""
         if self._carried is not None:
-            return await self._take_over(self._carried)
+            return await self._take_over(self._carried, undo)
         return await (self._reach(self._order, undo) if self._order else self._route())
 
-    async def _take_over(self, carried: Carried) -> tuple[Destination, Visitor]:
+    async def _take_over(self, carried: Carried, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """What the dead worker had made goes, and the caller stays; two who talk with each other are left to it."""
         caller, ari = self._watch(self._caller), self._house.ari
         # Before anything else, so that nobody takes it from us.
@@ -232,7 +241,7 @@ class Call:
             await ari.request("DELETE", f"channels/{caller.channel.id}/moh")  # played to them meanwhile
         if carried.leg:
             left = carried.app if carried.app != ari.app else ""
-            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), left=left)
+            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), undo, left=left)
         await drop_bridges(ari, self.id)
         self.recording.wanted = carried.record
         visitor = Visitor(
@@ -240,29 +249,31 @@ class Call:
         )
         return Destination(carried.step), visitor
 
-    async def _stay_with_them(self, caller: ChannelHandle, leg: ChannelHandle, *, left: str) -> None:
+    async def _stay_with_them(
+        self, caller: ChannelHandle, leg: ChannelHandle, undo: AsyncExitStack, *, left: str
+    ) -> None:
         """Somebody has taken the call: it is over when one of the two hangs up.
 
         A channel that is moved from the application that it `left` leaves its bridge: then they get a new one, within
         milliseconds. Empty: it is ours already.
         """
         ari = self._house.ari
-        async with AsyncExitStack() as undo:
-            happenings = undo.enter_context(ari.listen(leg.id))
-            undo.push_async_callback(leg.hang_up, 16)
-            try:
-                # Also where it says so already: who hung up while nobody was there is not found, and no event tells.
-                await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
-                if left:
-                    await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
-                    await drop_bridges(ari, self.id, leg.id)
-                    bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
-                    await _until_here(happenings)
-                    await bridge.add(caller, leg)
-                await Caller(leg, happenings).until_gone()
-            except AriRefused as refusal:
-                if refusal.status != NOT_FOUND:
-                    raise
+        happenings = undo.enter_context(ari.listen(leg.id))
+        undo.push_async_callback(leg.hang_up, 16)
+        try:
+            # Also where it says so already: who hung up while nobody was there is not found, and no event tells.
+            await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
+            if left:
+                await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
+                await drop_bridges(ari, self.id, leg.id)
+                bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
+                await _until_here(happenings)
+                await bridge.add(caller, leg)
+            self._watches = True
+            await Caller(leg, happenings).until_gone()
+        except AriRefused as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
         raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
@@ -421,6 +432,26 @@ class Call:
             if self._story.answered_s is not None:
                 await self._story.look_at_quality(caller.channel)
 
+    # --- the node goes down
+
+    @property
+    def elsewhere(self) -> str:
+        """Who has the caller, if it is somebody who needs none of us; empty: they are with us."""
+        return "a colleague" if self._watches else self._visit.elsewhere if self._visit else ""
+
+    def conclude(self) -> None:
+        """On to [control] drain_to, or a goodbye; who has not come to anything yet is released."""
+        if self._visit is not None:
+            self._visit.conclude()
+        elif not self._watches:
+            self.hang_up(CallOutcome(Reason.SHUTDOWN))
+
+    def leave(self) -> None:
+        """Our process ends: who is with somebody else stays with them, others are released."""
+        self._with = self.elsewhere
+        reason = Reason.COMPLETED if self._with else Reason.SHUTDOWN
+        self.hang_up(CallOutcome(reason, f"left with {self._with}" if self._with else ""))
+
     # --- what the operator may ask
 
     def hang_up(self, outcome: CallOutcome) -> None:
@@ -451,7 +482,7 @@ class Call:
     # --- the end
 
     async def _release(self, outcome: CallOutcome) -> None:
-        if self._caller is not None and not self._handed_back:
+        if self._caller is not None and not self._handed_back and not self._with:
             if self._story.answered_s and outcome.reason is not Reason.CALLER_HANGUP:
                 await self._story.look_at_quality(self._caller.channel)
             await self._caller.channel.hang_up(outcome.cause)

@@ -41,8 +41,10 @@ class Caller:
         """They put us on hold (True: a re-INVITE, sendonly or inactive), or came back."""
         self.on_refer: Callable[[str], None] = _ignore
         """They ask us to talk to somebody else instead (REFER): the user part of where."""
+        self.is_elsewhere = False
+        """Asterisk has them, and nobody of ours is needed."""
         self._elsewhere: asyncio.Future[str] | None = None
-        """Asterisk has them; done with its word when they come back."""
+        """They are on their way there, or there; done with its word when they come back."""
 
     async def until_gone(self) -> Gone:
         """Read what happens until there is nothing more to read."""
@@ -53,10 +55,11 @@ class Caller:
                 continue  # somebody else has taken their place meanwhile
             match event:
                 case events.StasisStart(args=["back", *words]) if self._elsewhere is not None:
+                    self.is_elsewhere = False
                     if not self._elsewhere.done():
                         self._elsewhere.set_result(words[0] if words else "")
                 case events.StasisEnd() if self._elsewhere is not None:
-                    pass  # into the dialplan, as we wanted
+                    self.is_elsewhere = not self._elsewhere.done()  # in the dialplan, as we wanted
                 case events.StasisEnd() | events.ChannelDestroyed():
                     return Gone.LEFT
                 case events.ChannelLost():
@@ -89,7 +92,7 @@ class Caller:
             await self.channel.continue_in(place.context, place.extension)
             return await back
         finally:
-            self._elsewhere = None
+            self._elsewhere, self.is_elsewhere = None, False
 
     def become(self, channel: ChannelHandle, happenings: ChannelEvents) -> None:
         """Somebody else takes their place; the end of the old channel, which must follow, is no end of the call."""

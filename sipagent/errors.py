@@ -10,6 +10,8 @@
      |   |- AriRefused       an answer of 400 or more: holds the status
      |- OrderRefused       a worker will not, or cannot, do what the operator asks
      |   |- NoSuchCall        or the call it is about is over
+     |   |- NoWorker          or there is none to be asked: nothing has happened
+     |   |- Unanswered        or it does not answer: nobody knows whether it has done it
      |- DialingRefused     the dial policy, or a full trunk, lets no call out
      |- RecordingUnreadable  a recording's file is encrypted with another key, damaged, or none
      |- RealtimeError      the voice model's socket
@@ -58,6 +60,14 @@ class OrderRefused(SipAgentError):
 
 class NoSuchCall(OrderRefused):
     """The order is about a call that is not there (any more)."""
+
+
+class NoWorker(OrderRefused):
+    """Nobody was there to be asked, so nothing of it was done."""
+
+
+class Unanswered(OrderRefused):
+    """The order was sent, and no answer came in time: it may have been carried out, or be on its way."""
 
 
 class DialingRefused(SipAgentError):

@@ -83,6 +83,6 @@ def _key_of(call: FunctionCall) -> str:
         return ""
     try:
         arguments = json.loads(call.arguments)
-    except ValueError:
+    except (ValueError, RecursionError):  # the model's text may be nested as deeply as it likes
         return ""
     return str(arguments.get("key", "")) if isinstance(arguments, dict) else ""

@@ -165,12 +165,27 @@ class Originate(_Order, frozen=True, tag="originate"):
     message: str = ""
     listed: bool = False
     """`to` stands in the configuration (a probe's number); others must be in dial_policy.allow."""
+    expires_at: float = 0.0
+    """Unix seconds, of this machine's clock: who reads it later does not begin, since whoever asked has given up."""
 
 
 class Drain(_Order, frozen=True, tag="drain"):
     """Take no new calls (`on`), or take them again; calls that are up go on."""
 
     on: bool = True
+
+
+class Conclude(_Order, frozen=True, tag="conclude"):
+    """The node goes down: callers who are with us go on to [control] drain_to, or are told goodbye.
+
+    Answered when none is with us any more, or after `within_s`; `detail` is how many still are.
+    """
+
+    within_s: float
+
+
+ABANDONED = 3
+"""Exit status of a worker that has left its calls to others, since it was told to."""
 
 
 class Abandon(_Order, frozen=True, tag="abandon"):
@@ -271,6 +286,7 @@ Order = (
     | Probe
     | Adopt
     | Drain
+    | Conclude
     | Abandon
     | Tell
     | Supervise

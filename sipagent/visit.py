@@ -25,6 +25,7 @@ from sipagent.errors import AriError, AriRefused, DialingRefused, OrderRefused, 
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow
 from sipagent.flow.phrases import Phrase
+from sipagent.flow.steps.ending import PartingStep
 from sipagent.hearing import LOOK_EVERY_S, Hearing, Verdict
 from sipagent.house import House
 from sipagent.leg import Errand, dialled_group, permitted
@@ -38,6 +39,7 @@ from sipagent.referral import Referral
 from sipagent.room import NOBODY, Room
 from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
+from sipagent.tasks import unless
 from sipagent.transfer import Joined, Parties
 
 log = structlog.get_logger()
@@ -120,6 +122,8 @@ class Visit:
         self._secrets: dict[str, str] = {}
         """Digits that only tools may see."""
         self._referred = False
+        self._ending = asyncio.Event()
+        """The node goes down, and they must not be with us much longer."""
         self._caller.on_key, self._caller.on_hold = self._on_key, self._on_hold
         self._caller.on_refer = self._on_refer
 
@@ -127,6 +131,11 @@ class Visit:
     def room(self) -> Room | None:
         """Where they are with us; None while they are elsewhere."""
         return self._room
+
+    @property
+    def elsewhere(self) -> str:
+        """Who has them, if it is somebody who needs none of us: a step of Asterisk's, or who has taken the call."""
+        return "a colleague" if self.leg else str(self._flow.at) if self._caller.is_elsewhere else ""
 
     @property
     def at(self) -> tuple[str, str]:
@@ -147,7 +156,9 @@ class Visit:
             self._woken.clear()
             while (action := flow.poll()) is not None:
                 await self._do(action)
-            if self._understood:
+            if self._ending.is_set():
+                self._part()
+            elif self._understood:
                 key, self._understood = self._understood, ""
                 flow.understood(key, self._loop.time())
             elif self._speaking and not (self._room is not None and self._room.media.talking):
@@ -353,7 +364,7 @@ class Visit:
         await self._in_room()
         if order is not None and order.detect and we_ask:
             self._group.create_task(self._find_out_who(order))
-        return await conversation.run()
+        return await unless(self._ending, conversation.run())
 
     async def _after(self, result: object) -> None:
         """The agent has done their part."""
@@ -376,6 +387,8 @@ class Visit:
                 self._story.changed.set()
                 await result.leg.until_gone()
                 raise CallOver(CallOutcome(Reason.COMPLETED, f"transferred to {result.name}"))
+            case None:
+                pass  # the node goes down: they part next
             case _:
                 raise TypeError(f"a conversation ended with {result!r}")
 
@@ -449,6 +462,25 @@ class Visit:
                 room.play([Phrase(call.not_heard, call.language)])
                 await asyncio.sleep(room.media.queue.queued_ms / 1000 + 2 * PTIME_MS / 1000)
                 raise CallOver(CallOutcome(Reason.NO_AUDIO, "nothing of the caller's voice ever came"))
+
+    # --- the node goes down
+
+    def conclude(self) -> None:
+        """On to [control] drain_to, or a goodbye. Who has gone to somebody else stays, and parts when they are back."""
+        self._ending.set()
+        self._woken.set()
+
+    def _part(self) -> None:
+        self._ending.clear()
+        settings, disposition = self._house.settings, self._story.disposition
+        go = None if disposition in {Disposition.MACHINE, Disposition.FAX} else settings.control.drain_to
+        say = settings.call.handover if go else settings.control.goodbye
+        if self._held or (go is None and self._story.answered_s is None):
+            say = ""  # nobody hears it, or it would cost them an answer
+        if self._room is not None:
+            self._room.stop_loop()
+        self._stop_listening()
+        self._flow.interrupt(PartingStep(say, go), self._loop.time())
 
     # --- somebody takes their place
 

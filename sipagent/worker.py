@@ -55,6 +55,7 @@ NEXT_EXTENSION = ("sipagent", "next")
 """Where the dialplan tries the next worker (extensions.conf)."""
 OTHERS = 6
 """Place of the argument of StasisStart that says how many workers have not been tried yet."""
+LOOK_EVERY_S = 0.05
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -88,6 +89,7 @@ class Worker:
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
+        self._kept: list[contextlib.AsyncExitStack] = []
         self._orphans = Orphans(self)
         self._asides: set[asyncio.Task[None]] = set()
         asterisk = settings.asterisk
@@ -139,7 +141,7 @@ class Worker:
         finally:
             watch.cancel()
             self.standby.stop()
-            await self._end_calls(CallOutcome(Reason.SHUTDOWN))
+            await self._end_calls()
             await self.standby.aclose()
             ari.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -195,6 +197,8 @@ class Worker:
                 self._stand_by()
                 log.info("draining" if order.on else "accepting", calls=self.calls)
                 self._listener(Answer(order.id))
+            case orders.Conclude():
+                self._aside(self._conclude(order))
             case orders.Abandon():
                 self._listener(Answer(order.id))
                 self.abandoned.set()
@@ -236,6 +240,8 @@ class Worker:
 
     def _call_out(self, order: orders.Originate) -> str:
         """Begin a call; why not, where it cannot even begin."""
+        if order.expires_at and time.time() > order.expires_at:
+            return "the order came too late: whoever gave it does not wait any more"
         if not self.accepting:
             return "this worker takes no calls"
         if not self.ari.connected:
@@ -332,9 +338,25 @@ class Worker:
             undo.callback(self._calls.pop, call.id, None)
             undo.callback(listening.__exit__, None, None, None)
             await call.run()
+        if self.ending:
+            self._kept.append(call.kept)
         self.after_call(self.calls)
 
-    async def _end_calls(self, outcome: CallOutcome) -> None:
+    async def _conclude(self, order: orders.Conclude) -> None:
+        """Nobody is to be with us much longer."""
+        for call, _ in list(self._calls.values()):
+            call.conclude()
+        deadline = asyncio.get_running_loop().time() + order.within_s
+        # Looked at now and then: what is waited for happens in many places.
+        while (ours := self._with_us()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
+        log.info("concluded", calls=self.calls, with_us=ours)
+        self._listener(Answer(order.id, detail=str(ours)))
+
+    def _with_us(self) -> int:
+        return sum(not call.elsewhere for call, _ in self._calls.values())
+
+    async def _end_calls(self) -> None:
         self.accepting, self.ending = False, True
         for aside in self._asides:
             aside.cancel()
@@ -342,7 +364,7 @@ class Worker:
             await asyncio.wait(self._asides, timeout=DRAIN_S)
         tasks = [task for _, task in self._calls.values()]
         for call, _ in list(self._calls.values()):
-            call.hang_up(outcome)
+            call.leave()
         if tasks:
             _, stuck = await asyncio.wait(tasks, timeout=DRAIN_S)
             for task in stuck:
@@ -384,6 +406,7 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
         call.one_moment,
         call.not_heard,
         call.handover,
+        settings.control.goodbye,
         call.warm_question,
         *([announcement] if announcement else []),
     )
@@ -434,7 +457,8 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     if failed or worker.abandoned.is_set():
         log.warning("calls_left_to_others", calls=worker.calls)
         sys.stdout.flush()
-        os._exit(int(failed))  # nothing of them is undone: whoever adopts them goes on with what Asterisk has
+        # Nothing of them is undone: whoever adopts them goes on with what Asterisk has.
+        os._exit(1 if failed else orders.ABANDONED)
     worker_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task

@@ -43,7 +43,8 @@ async def test_a_colleague_who_hung_up_while_no_worker_was_there_ends_the_call(l
     house = MagicMock()
     house.ari = Switch(gone="leg")
     call = Call("call", Invite(endpoint="", called="100", caller=""), house)
+    caller, leg = ChannelHandle(house.ari, "call"), ChannelHandle(house.ari, "leg")
     with pytest.raises(CallOver) as over:
-        async with asyncio.timeout(PATIENCE_S):
-            await call._stay_with_them(ChannelHandle(house.ari, "call"), ChannelHandle(house.ari, "leg"), left=left)
+        async with asyncio.timeout(PATIENCE_S), contextlib.AsyncExitStack() as undo:
+            await call._stay_with_them(caller, leg, undo, left=left)
     assert over.value.outcome.reason is Reason.COMPLETED

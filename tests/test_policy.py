@@ -30,6 +30,18 @@ def told(tmp_path: Path, text: str) -> str:
         ('[[routes]]\ngo = "reject:please"\n', '"reject:" takes one of busy'),
         ('[[routes]]\ngo = "teleport:home"\n', "there is no step 'teleport'"),
         ('[[routes]]\ngo = "operator"\n', "set [call] operator"),
+        (
+            '[numbers]\n"1" = "reception"\n[control]\ndrain_to = "queue:slaes"\n[queues.sales]\nmembers = ["phone"]\n',
+            "sipagent.toml:6: control.drain_to: no queue 'slaes'; there is sales",
+        ),
+        (
+            '[numbers]\n"1" = "reception"\n[control]\ndrain_to = "agent:reception"\n',
+            "sipagent.toml:6: control.drain_to: agent:reception ends with us: it takes queue:, dial:, voicemail:",
+        ),
+        (
+            '[numbers]\n"1" = "reception"\n[control]\ndrain_to = "operator"\n[call]\noperator = "agent:reception"\n',
+            "control.drain_to: agent:reception ends with us",
+        ),
         ('[[routes]]\ngo = "back"\n', "for the keys of a menu only"),
         ('[[routes]]\ngo = "dial:401@pbx"\n', "no trunk 'pbx'; there is phone"),
         ('[[routes]]\ntrunk = "x"\ngo = "agent:reception"\n', "sipagent.toml:4: routes.0.trunk: no trunk 'x'"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sipagent import worker
+from sipagent import orders, worker
 from sipagent.config import Settings
 from sipagent.flow.prompts import Prompts
 from sipagent.link import WorkerLink
@@ -44,3 +45,18 @@ async def test_a_worker_that_has_lost_its_link_for_good_leaves_its_calls_to_othe
     with pytest.raises(Left) as left:
         await asyncio.wait_for(worker.run(settings, 1, Prompts(tmp_path, tmp_path), lambda: settings), 10)
     assert left.value.args != (0,)  # its number is started again with care
+
+
+async def test_an_order_to_call_that_comes_too_late_begins_nothing(tmp_path: Path) -> None:
+    """Whoever gave it has taken it for lost: it may have been given again, and nobody is to be called twice."""
+    answers: list[orders.Upward] = []
+    settings = Settings(run_dir=tmp_path, agents={"a": {"instructions": "x"}}, numbers={"100": "a"})
+    one = worker.Worker(settings, 1, Prompts(tmp_path, tmp_path), answers.append)
+    one.ari.connected = True
+    order = orders.Originate(call_id="out-1", to="401", trunks=("pbx",), agent="a", expires_at=time.time() - 1)
+    one.obey(order)
+    [answer] = answers
+    assert isinstance(answer, orders.Answer)
+    assert "too late" in answer.error
+    assert one.calls == 0
+    one._timer.close()

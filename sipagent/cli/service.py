@@ -20,24 +20,37 @@ LOOK_EVERY_S = 0.5
 @app.command(epilog="Example: sipagent drain --wait 600 && systemctl stop sipagent")
 def drain(
     wait: Annotated[float, typer.Option(min=0, help="Seconds for the calls that are up to end.")] = 0,
+    end: Annotated[
+        bool, typer.Option("--end", help="Those that are left go on to [control] drain_to, or are told goodbye.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Take calls again.")] = False,
     config_file: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Take no new calls: trunks get 503 and try another node. Exit code 1 when calls are left after the wait."""
-    left = run_async(_drain(config.load(config_file), 0 if resume else wait, on=not resume))
-    print("calls are taken again" if resume else f"no new calls are taken; {left} left")
-    if left and wait and not resume:
+    """Take no new calls: trunks get 503 and try another node. Exit code 1 when callers are with us after the wait."""
+    settings = config.load(config_file)
+    if resume:
+        run_async(_ask(settings, "POST", "/v1/drain", {"on": False}))
+        print("calls are taken again")
+        return
+    left, with_us = run_async(_drain(settings, wait, end=end))
+    print(f"no new calls are taken; {left} left{', with somebody else' if left and not with_us else ''}")
+    if with_us and (wait or end):
         raise typer.Exit(1)
 
 
-async def _drain(settings: Settings, wait_s: float, *, on: bool) -> int:
-    await _ask(settings, "POST", "/v1/drain", {"on": on})
+async def _drain(settings: Settings, wait_s: float, *, end: bool) -> tuple[int, int]:
+    """How many calls are left, and how many of them are with us."""
+    await _ask(settings, "POST", "/v1/drain", {"on": True})
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
-        left = int((await _ask(settings, "GET", "/v1/drain"))["calls"])
-        if not left or asyncio.get_running_loop().time() >= deadline:
-            return left
+        told = await _ask(settings, "GET", "/v1/drain")
+        if not told["calls"] or asyncio.get_running_loop().time() >= deadline:
+            break
         await asyncio.sleep(LOOK_EVERY_S)
+    if end:
+        await _ask(settings, "POST", "/v1/drain", {"on": True, "end": True})
+        told = await _ask(settings, "GET", "/v1/drain")
+    return int(told["calls"]), int(told["with_us"])
 
 
 @app.command(epilog="Example: sipagent restart --wait 60    (after `pip install --upgrade`)")

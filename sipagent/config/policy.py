@@ -34,6 +34,8 @@ _TABLE_OF = {
     "messages": "mailboxes",
     "dial": "dials",
 }
+_KEPT_BY_ASTERISK = ("queue", "dial", "voicemail")
+"""Kinds in which a caller may stay when no process of ours is left."""
 BUILT_IN = frozenset({*_TABLE_OF, *ALONE, "reject", "language"})
 
 
@@ -61,6 +63,9 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(where, what)
     if settings.call.operator == "operator":
         yield Problem(("call", "operator"), "the operator cannot be the operator")
+    if (place := _meant(settings.control.drain_to, settings)) and place.kind not in _KEPT_BY_ASTERISK:
+        kinds = ", ".join(f"{kind}:" for kind in _KEPT_BY_ASTERISK)
+        yield Problem(("control", "drain_to"), f"{place} ends with us: it takes {kinds}, where Asterisk has the caller")
 
 
 def walk(value: Any, where: Path = ()) -> Iterator[tuple[Path, Destination]]:

@@ -371,12 +371,25 @@ class ControlSettings(Section):
     """PEM file, for our user only."""
     requests_per_s: float = Field(50.0, ge=1, le=10000)
     """Of one token; twice as many at once. More get 429."""
+    connections: int = Field(256, ge=8, le=10000)
+    """Open to the API at once, by the network; one more closes the one that has been idle longest. The Unix socket of
+    the command line has as many of its own."""
     keep_audit_days: int = Field(365, ge=1, le=36500)
     """Who did what through the API, in `audit` in the run folder."""
     drain_s: float = Field(0.0, ge=0, le=7200)
-    """SIGTERM: no new calls, and this long for those that are up; then they are told goodbye. Ctrl-C never waits."""
+    """SIGTERM: no new calls, and this long for those that are up; then they go on to `drain_to`. Ctrl-C never waits."""
+    drain_to: Destination | None = None
+    """Who takes the calls that are still up then, after [call] handover: a queue, a phone or a mailbox, which Asterisk
+    keeps when we are gone. Empty: they are told `goodbye`."""
+    goodbye: str = "We are sorry, we have to end this call now. Please call again. Goodbye."
+    """What callers hear who cannot stay."""
     workers: int = Field(1, ge=0, le=64)
     """One per core that calls may use; 0 runs everything in one process, for debugging."""
+
+    @field_validator("drain_to", mode="before")
+    @classmethod
+    def _nobody(cls, value: object) -> object:
+        return value or None  # empty in the environment
 
     @model_validator(mode="after")
     def _closed(self) -> ControlSettings:

@@ -14,6 +14,8 @@ class Draining(Body):
     """`on` false: calls are taken again."""
 
     on: bool = True
+    end: bool = False
+    """Calls that are up go on to [control] drain_to now, or are told goodbye; answered when they have."""
 
 
 class Restart(Body):
@@ -26,6 +28,8 @@ class Left(BaseModel):
     """Calls that are up."""
 
     calls: int
+    with_us: int
+    """Those of them that would end with the service: their callers are not with somebody else yet."""
 
 
 def router(upgrade: Upgrade) -> APIRouter:
@@ -34,13 +38,13 @@ def router(upgrade: Upgrade) -> APIRouter:
 
     @routes.post("/v1/drain", status_code=202, response_class=Response, responses=says(409))
     async def drain(wanted: Draining) -> Response:
-        """No new calls from now on (readyz says 503), or calls again; those that are up go on."""
-        return await answered(upgrade.drain(on=wanted.on))
+        """No new calls from now on (readyz says 503), or calls again; those that are up go on, or `end`."""
+        return await answered(_drain(upgrade, wanted))
 
     @routes.get("/v1/drain")
     async def drained() -> Left:
         """How many calls are still up."""
-        return Left(calls=await upgrade.until_empty(0))
+        return Left(calls=await upgrade.until_empty(0), with_us=upgrade.with_us)
 
     @routes.post("/v1/workers/restart", status_code=204, response_class=Response, responses=says(409))
     async def restart(wanted: Restart) -> Response:
@@ -48,3 +52,9 @@ def router(upgrade: Upgrade) -> APIRouter:
         return await answered(upgrade.restart_workers(wanted.wait_s), 204)
 
     return routes
+
+
+async def _drain(upgrade: Upgrade, wanted: Draining) -> None:
+    await upgrade.drain(on=wanted.on)
+    if wanted.on and wanted.end:
+        await upgrade.conclude()

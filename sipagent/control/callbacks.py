@@ -1,6 +1,8 @@
 """Makes the calls that were promised: takes those whose time has come, and decides what becomes of each.
 
 What the dial policy or a full trunk does not let out now is tried again later, as is somebody who does not answer.
+Where no worker takes calls, nobody is dialled and no attempt used up. A worker that does not answer may have begun the
+call: it is given time to tell of it, so that nobody is called twice.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 
 import structlog
 
@@ -19,7 +22,7 @@ from sipagent.config import Settings
 from sipagent.control.live import Live
 from sipagent.control.operator import Operator, Wanted
 from sipagent.control.rescue import PATIENCE_S
-from sipagent.errors import OrderRefused
+from sipagent.errors import NoWorker, OrderRefused, Unanswered
 from sipagent.model import Disposition
 from sipagent.records.callbacks import Callbacks
 from sipagent.records.database import AWAY
@@ -37,14 +40,29 @@ LAST_WORD_S = 2.0
 REACHED = frozenset({Disposition.HUMAN, Disposition.UNKNOWN})
 
 
+class _What(Enum):
+    """What has become of a call."""
+
+    REACHED = auto()
+    """The promise is kept."""
+    MISSED = auto()
+    """Nobody was reached, or nobody even called: to be tried again."""
+    BEGUN_LATE = auto()
+    """It was taken for missed, and is up all the same."""
+
+
 class CallbackDialler:
     """The control process's own caller. `run` until cancelled, then `aclose`."""
 
     def __init__(self, callbacks: Callbacks, operator: Operator, live: Live, settings: Callable[[], Settings]) -> None:
         """`settings` gives the configuration in force."""
         self._callbacks, self._operator, self._live, self._settings = callbacks, operator, live, settings
-        self._ended: deque[tuple[str, str, bool]] = deque()
-        """Call-backs whose calls are over, how that was, and whether somebody was reached; until it is written down."""
+        self._news: deque[tuple[str, _What, str]] = deque()
+        """Calls, and what became of them, in a word; until it is written down."""
+        self._unsure: dict[str, float] = {}
+        """Calls that no worker has answered for, and until when they may yet be told of (the loop's seconds)."""
+        self._given_up: set[str] = set()
+        """Those of them that nobody has told of."""
         self._came = asyncio.Event()
         self._left: list[Callback] | None = None
         """What those before us were dialling, as long as its calls may yet turn out to be up."""
@@ -86,7 +104,8 @@ class CallbackDialler:
     async def look(self, now: dt.datetime) -> None:
         """Begin what is due at `now`."""
         settings = self._settings()
-        if not settings.outbound.trunks or not self._open(settings, now):
+        self._give_up_waiting()
+        if not settings.outbound.trunks or not self._open(settings, now) or not self._live.takes_calls:
             return
         for due in await self._callbacks.due(now.timestamp(), AT_ONCE):
             await self._begin(due)
@@ -101,22 +120,41 @@ class CallbackDialler:
         )
         try:
             await self._operator.dial(wanted)
+        except NoWorker:
+            await self._callbacks.put_back(due.id, due.attempts)
+        except Unanswered as error:
+            log.warning("callback_unanswered", callback=due.id, why=str(error))
+            if wanted.call_id not in self._live.calls and all(call_id != wanted.call_id for call_id, *_ in self._news):
+                self._unsure[wanted.call_id] = asyncio.get_running_loop().time() + PATIENCE_S
         except OrderRefused as error:
             log.warning("callback_not_made", callback=due.id, why=str(error))
-            self._over(due.id, f"refused: {error}", reached=False)
+            self._tell(wanted.call_id, _What.MISSED, f"refused: {error}")
+
+    def _give_up_waiting(self) -> None:
+        """Who has not told of a call until now has not begun it; nor will, for the order has expired."""
+        now = asyncio.get_running_loop().time()
+        for call_id in [call_id for call_id, until in self._unsure.items() if now >= until]:
+            del self._unsure[call_id]
+            self._given_up.add(call_id)
+            self._tell(call_id, _What.MISSED, "unanswered by the worker")
 
     def _on_event(self, event: model.CallEvent) -> None:
-        if isinstance(event, model.CallEnded) and (callback_id := _callback_of(event.call_id)):
+        self._unsure.pop(event.call_id, None)
+        if event.call_id in self._given_up:
+            self._given_up.discard(event.call_id)
+            self._tell(event.call_id, _What.BEGUN_LATE)
+        if isinstance(event, model.CallEnded) and event.call_id.startswith(PREFIX):
             message_left = event.disposition is Disposition.MACHINE and self._settings().outbound.machine == "message"
             reached = event.answered and (event.disposition is None or event.disposition in REACHED or message_left)
-            self._over(callback_id, str(event.disposition or event.outcome.reason), reached=reached)
+            how = str(event.disposition or event.outcome.reason)
+            self._tell(event.call_id, _What.REACHED if reached else _What.MISSED, how)
 
     def _on_lost(self, call_id: str) -> None:
-        if callback_id := _callback_of(call_id):
-            self._over(callback_id, "lost", reached=False)
+        if call_id.startswith(PREFIX):
+            self._tell(call_id, _What.MISSED, "lost")
 
-    def _over(self, callback_id: str, how: str, *, reached: bool) -> None:
-        self._ended.append((callback_id, how, reached))
+    def _tell(self, call_id: str, what: _What, how: str = "") -> None:
+        self._news.append((call_id, what, how))
         self._came.set()
 
     async def _settle(self, for_s: float) -> None:
@@ -132,14 +170,19 @@ class CallbackDialler:
                 return
 
     async def settle_waiting(self) -> None:
-        """Write down how the calls went that have ended by now; what cannot be written is kept."""
-        while self._ended:
-            callback_id, how, reached = self._ended[0]
-            if reached:
-                await self._callbacks.done(callback_id, how)
-            else:
-                await self._callbacks.retry(callback_id, how, time.time() + self._settings().outbound.retry_after_s)
-            self._ended.popleft()
+        """Write down what has become of calls by now; what cannot be written is kept."""
+        while self._news:
+            call_id, what, how = self._news[0]
+            callback_id, attempt = _callback_of(call_id)
+            match what:
+                case _What.REACHED:
+                    await self._callbacks.done(callback_id, how)
+                case _What.MISSED:
+                    again_at = time.time() + self._settings().outbound.retry_after_s
+                    await self._callbacks.retry(callback_id, how, again_at)
+                case _What.BEGUN_LATE:
+                    await self._callbacks.take_back(callback_id, attempt)
+            self._news.popleft()
 
     def _open(self, settings: Settings, now: dt.datetime) -> bool:
         hours = settings.outbound.hours
@@ -151,6 +194,7 @@ def _call_id(row: Callback) -> str:
     return f"{PREFIX}{row.id}-{row.attempts}"
 
 
-def _callback_of(call_id: str) -> str:
-    """The promise that this call keeps; empty: none."""
-    return call_id.removeprefix(PREFIX).rpartition("-")[0] if call_id.startswith(PREFIX) else ""
+def _callback_of(call_id: str) -> tuple[str, int]:
+    """The promise that this call keeps, and the number of the attempt."""
+    callback_id, _, attempt = call_id.removeprefix(PREFIX).rpartition("-")
+    return callback_id, int(attempt)

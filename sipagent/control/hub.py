@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sipagent import model, orders
 from sipagent.control.live import Live
-from sipagent.errors import OrderRefused
+from sipagent.errors import NoWorker, OrderRefused, Unanswered
 from sipagent.link import ON_THIS_MACHINE, check_socket_path, decode_upward, encode
 
 log = structlog.get_logger()
@@ -122,7 +122,7 @@ class Hub:
         """One order to one worker, and what came of it.
 
         Raises:
-            OrderRefused: the worker is not there, did not answer in time, or says no; its text says why.
+            NoWorker: it is not there; Unanswered: it did not answer in time; OrderRefused: it says no, and why.
         """
         waiting: asyncio.Future[orders.Answer] = asyncio.get_running_loop().create_future()
         self._waiting[order.id] = waiting
@@ -131,7 +131,7 @@ class Hub:
             async with asyncio.timeout(timeout_s):
                 answer = await waiting
         except TimeoutError:
-            raise OrderRefused(f"worker {worker} has not answered in {timeout_s:g} s") from None
+            raise Unanswered(f"worker {worker} has not answered in {timeout_s:g} s") from None
         finally:
             del self._waiting[order.id]
         if answer.error:
@@ -156,7 +156,7 @@ class Hub:
             with contextlib.suppress(ConnectionClosed):
                 await link.send(encode(order))
                 return
-        raise OrderRefused(f"worker {worker} is not there")
+        raise NoWorker(f"worker {worker} is not there")
 
     def take(self, item: orders.Upward) -> None:
         """One thing that a worker inside this process has to say, or this process itself of a call."""

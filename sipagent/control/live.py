@@ -117,6 +117,11 @@ class Live:
         """Returns when the node takes calls."""
         await self._ready.wait()
 
+    @property
+    def takes_calls(self) -> bool:
+        """Some worker does, if not all."""
+        return any(worker.ready for worker in self.workers.values())
+
     def why_not_ready(self) -> list[str]:
         """One line for each thing that keeps the node from taking calls; empty when it does."""
         reasons = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from sipagent.config import Settings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.dialling import DialGuard
-from sipagent.errors import NoSuchCall, OrderRefused
+from sipagent.errors import NoSuchCall, NoWorker, OrderRefused
 
 ORDER_TIMEOUT_S = 5.0
 RING_TIMEOUT_S = 90.0
@@ -100,7 +101,8 @@ class Operator:
         """Call somebody; the call's id as soon as it has begun. What becomes of it is told by its events.
 
         Raises:
-            OrderRefused: it is not allowed, or no worker can; its text says why.
+            OrderRefused: it is not allowed, or no worker can; its text says why. NoWorker: nobody was asked.
+            Unanswered: it may have begun all the same, which its events tell; after this it does not begin any more.
         """
         order = self._order(wanted)
         await self._hub.ask(self._least_busy(), order, ORDER_TIMEOUT_S)
@@ -156,12 +158,13 @@ class Operator:
             detect=outbound.detect if wanted.detect is None else wanted.detect,
             machine=machine,
             message=message,
+            expires_at=time.time() + ORDER_TIMEOUT_S,
         )
 
     def _least_busy(self) -> int:
         ready = [worker for worker in self._live.workers.values() if worker.ready]
         if not ready:
-            raise OrderRefused("no worker takes calls")
+            raise NoWorker("no worker takes calls")
         return min(ready, key=lambda worker: worker.state.calls if worker.state else 0).number
 
     def _worker(self, call_id: str) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sipagent.config import ControlSettings
+from sipagent.control.connections import Connections
 from sipagent.errors import ConfigError
 from sipagent.link import check_socket_path
 
@@ -34,8 +36,13 @@ class _Server(uvicorn.Server):
 class Serving:
     """The API's two sockets, bound at once; `run` until told to `stop`."""
 
-    def __init__(self, control: ControlSettings, unix_path: Path) -> None:
-        """ConfigError when one cannot be bound, or the certificate cannot be used."""
+    def __init__(self, control: ControlSettings, unix_path: Path, closed: Counter[str] | None = None) -> None:
+        """ConfigError when one cannot be bound, or the certificate cannot be used.
+
+        `closed` counts connections of the network that had to go (see `Connections`).
+        """
+        self.outside = Connections(control.connections, closed)
+        self._within = Connections(control.connections)
         self._control, self._unix_path = control, unix_path
         self._tls = _tls(control) if control.certificate else None
         self._tcp = _listen(control)
@@ -45,8 +52,8 @@ class Serving:
 
     async def run(self, outside: ASGIApp, within: ASGIApp) -> None:
         """Serve `outside` on TCP and `within` on the Unix socket."""
-        doors = [(self._tcp, outside, self._tls), (self._unix, within, None)]
-        self._servers = [_Server(_config(app, tls)) for _, app, tls in doors]
+        doors = [(self._tcp, outside, self._tls, self.outside), (self._unix, within, None, self._within)]
+        self._servers = [_Server(_config(app, tls, connections)) for _, app, tls, connections in doors]
         if self._stopped:
             self.stop()
         try:
@@ -69,9 +76,10 @@ class Serving:
             _load(self._tls, self._control)
 
 
-def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: ssl.SSLContext | None, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=connections.protocol,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import structlog
 
+from sipagent.orders import ABANDONED
+
 log = structlog.get_logger()
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0)
 """Waits before a restart; the last repeats. A worker that ran `STEADY_S` starts again at the first."""
 STEADY_S = 30.0
 STOP_TIMEOUT_S = 4.5
-"""SIGTERM to SIGKILL: a worker tells its calls goodbye within two times its own 2 s."""
+"""SIGTERM to SIGKILL: a worker ends its calls within two times its own 2 s."""
 
 
 def worker_command(config: Sequence[str], number: int) -> list[str]:
@@ -46,10 +48,10 @@ class Supervisor:
             started = loop.time()
             status = await self._live(number)
             self.restarts[number] += 1
-            quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
-            if status == 0:  # it was told to go, and left its calls to whoever comes
+            if status == ABANDONED:  # its calls wait for whoever comes
                 log.info("worker_restarts", worker=number)
                 continue
+            quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
             wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
             log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)
             await asyncio.sleep(wait_s)

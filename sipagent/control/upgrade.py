@@ -1,4 +1,4 @@
-"""Taking workers out of service without losing a call: drain, and restart one after the other."""
+"""Taking workers out of service without losing a call: drain, conclude, and restart one after the other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import structlog
 
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
+from sipagent.control.rescue import NOT_WITH_US
 from sipagent.errors import OrderRefused
-from sipagent.orders import Abandon, Drain
+from sipagent.orders import Abandon, Conclude, Drain
 
 log = structlog.get_logger()
 
 ORDER_TIMEOUT_S = 5.0
 BACK_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
+FAREWELL_S = 15.0
+"""For a last sentence, and a mailbox' greeting after it."""
 
 
 class Upgrade:
@@ -33,14 +36,39 @@ class Upgrade:
             OrderRefused: one does not answer.
         """
         self._hub.standing = (Drain(),) if on else ()
-        for number, worker in self._live.workers.items():
-            if worker.state:
-                await self._hub.ask(number, Drain(on=on), ORDER_TIMEOUT_S)
+        # All are asked, whatever one of them says.
+        asked = [self._hub.ask(number, Drain(on=on), ORDER_TIMEOUT_S) for number in self._there()]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    def _there(self) -> list[int]:
+        return [number for number, worker in self._live.workers.items() if worker.state]
+
+    @property
+    def with_us(self) -> int:
+        """How many callers are with no one but us."""
+        return sum(call.step.partition(":")[0] not in NOT_WITH_US for call in self._live.calls.values())
 
     async def until_empty(self, at_most_s: float) -> int:
         """Wait until no call is up; how many are left after `at_most_s`."""
         await _until(lambda: not self._live.calls, at_most_s)
         return len(self._live.calls)
+
+    async def conclude(self) -> int:
+        """Who is still with us goes on to [control] drain_to, or is told goodbye; how many that has not done.
+
+        Raises:
+            OrderRefused: a worker does not answer; the others have done it all the same.
+        """
+        patience_s = FAREWELL_S + ORDER_TIMEOUT_S
+        asked = [self._hub.ask(number, Conclude(within_s=FAREWELL_S), patience_s) for number in self._there()]
+        left = 0
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            left += int(answer.detail)
+        return left
 
     async def restart_workers(self, wait_s: float) -> None:
         """One after the other: no new calls, `wait_s` for those that are up to end; the rest goes on elsewhere.

@@ -273,6 +273,12 @@ class Flow:
         self._hops, self._away = 0, False
         self._happens(now, lambda: self.go(destination))
 
+    def interrupt(self, step: Step, now: float) -> None:
+        """Whatever the caller is doing is over, and this comes instead; they are with us."""
+        self._step, self._listening, self._away = step, False, False
+        self._hops, self.deadline = 0, None
+        self._happens(now, lambda: step.enter(self))
+
     def returned(self, result: str, now: float) -> None:
         """The caller is back from where Asterisk had them."""
         if now - self._left_at >= WAITED_S:

@@ -55,6 +55,10 @@ class Sources:
     """What became of spans."""
     refused: Callable[[], Mapping[int, int]] = field(default=_nothing)
     """Requests that the API's door did not let in, by HTTP status."""
+    connections: Callable[[], int] = field(default=int)
+    """Open to the API now."""
+    closed: Callable[[], Mapping[str, int]] = field(default=_no_counts)
+    """Those that had to go for want of room."""
 
 
 def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources | None = None) -> Catalogue:
@@ -73,6 +77,6 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue.registry.register(ProbeCollector(catalogue, sources.probes))
     catalogue.registry.register(EndpointCollector(catalogue, sources.endpoints))
     catalogue.registry.register(TraceCollector(catalogue, sources.traces))
-    catalogue.registry.register(DoorCollector(catalogue, sources.refused))
+    catalogue.registry.register(DoorCollector(catalogue, sources.refused, sources.connections, sources.closed))
     ProcessCollector(registry=catalogue.registry)
     return catalogue

@@ -14,6 +14,7 @@ from sipagent.orders import ProbeResult
 Samples = CounterMetricFamily | GaugeMetricFamily
 SPANS = ("sent", "failed", "dropped")
 REFUSALS = (401, 403, 429)
+CONNECTIONS_CLOSED = ("gave_way", "turned_away")
 
 
 class Probed(Protocol):
@@ -114,11 +115,23 @@ class TraceCollector(Collector):
 
 
 class DoorCollector(Collector):
-    """Requests that the API refused before it read them."""
+    """Requests that the API refused before it read them, and its connections."""
 
-    def __init__(self, catalogue: Catalogue, counts: Callable[[], Mapping[int, int]]) -> None:
-        """`counts` by HTTP status."""
-        self._counts = counts
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        counts: Callable[[], Mapping[int, int]],
+        connections: Callable[[], int],
+        closed: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """`counts` by HTTP status; `connections` that are open, and those that were `closed`, by why."""
+        self._counts, self._connections, self._closed = counts, connections, closed
+        self._open = catalogue.family("api_connections", "gauge", "Open to the API, by the network.")
+        self._had_to_go = catalogue.family(
+            "api_connections_closed_total", "counter",
+            "Connections that [control] connections had no room for: idle ones that gave_way to a new one, new ones "
+            "that were turned_away since all others were being served.", "why",
+        )  # fmt: skip
         self._refused = catalogue.family(
             "api_refused_total", "counter",
             "Requests of the API that were not let in: no token that counts (401), not with this one or not from there "
@@ -135,3 +148,9 @@ class DoorCollector(Collector):
         for status in REFUSALS:
             refused.add_metric((str(status),), counts.get(status, 0))
         yield refused
+        there, closed, had_to_go = self._open.gauge(), self._closed(), self._had_to_go.counter()
+        there.add_metric((), self._connections())
+        yield there
+        for why in CONNECTIONS_CLOSED:
+            had_to_go.add_metric((why,), closed.get(why, 0))
+        yield had_to_go

@@ -115,6 +115,24 @@ class Callbacks:
             query = select(Callback).where(Callback.state == DIALLING, Callback.node == self._store.node)
             return [*(await session.scalars(query)).all()]
 
+    async def put_back(self, callback_id: str, attempt: int) -> bool:
+        """This attempt was never begun: it counts as none, and is made when it can be. False: it is not that far."""
+        async with self._store.writing() as session:
+            row = await session.get(Callback, callback_id, with_for_update=True)
+            if row is None or row.state != DIALLING or row.attempts != attempt:
+                return False
+            row.state, row.attempts = WAITING, attempt - 1
+            return True
+
+    async def take_back(self, callback_id: str, attempt: int) -> bool:
+        """This attempt goes on, which was given up too early. False: another one has begun, or it is over."""
+        async with self._store.writing() as session:
+            row = await session.get(Callback, callback_id, with_for_update=True)
+            if row is None or row.attempts != attempt or row.state not in {WAITING, FAILED, EXPIRED}:
+                return False
+            row.state = DIALLING
+            return True
+
     async def release(self, begun: Collection[Callback], now: float) -> int:
         """Nobody makes these attempts any more: they wait again; how many."""
         attempts = {row.id: row.attempts for row in begun}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from sipagent import model, orders
 from sipagent.config import Settings
-from sipagent.control import callbacks
+from sipagent.control import callbacks, operator
 from sipagent.control.callbacks import CallbackDialler
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
@@ -43,7 +44,7 @@ class Node:
         self.store = Store(database.engine_for(f"sqlite+aiosqlite:///{folder / 'r.db'}"))
         self.callbacks = Callbacks(self.store)
         self.live, self.dialled = Live(1), []
-        hub = Hub(folder / "c.sock", self.live)
+        self.hub = hub = Hub(folder / "c.sock", self.live)
 
         def obey(order: orders.Order) -> None:
             assert isinstance(order, orders.Originate)
@@ -258,3 +259,77 @@ async def test_a_call_back_that_is_up_is_not_made_again_by_the_next_control_proc
     assert (await after.state(up), await after.state(gone)) == ("dialling", "waiting")
     after.ends(Disposition.HUMAN, answered=True)
     assert await after.state(up) == "done"
+
+
+async def test_what_falls_due_before_a_worker_is_there_waits_and_uses_up_no_attempt(node: Any) -> None:
+    one = await node()
+    row = await one.promise()
+    there = one.live.workers[1].state
+    one.live.worker_state(1, None)
+    await one.dialler.look(MONDAY_10)
+    found = await one.callbacks.get(row.id)
+    assert (one.dialled, found.state, found.attempts) == ([], "waiting", 0)
+    one.live.worker_state(1, there)
+    await one.dialler.look(MONDAY_10)
+    assert len(one.dialled) == 1
+
+
+async def test_a_worker_that_goes_at_that_moment_uses_up_no_attempt(node: Any, monkeypatch: Any) -> None:
+    one = await node()
+    row = await one.promise()
+    with monkeypatch.context() as patched:
+        patched.setattr(Live, "takes_calls", True)
+        there = one.live.workers[1].state
+        one.live.worker_state(1, None)
+        await one.dialler.look(MONDAY_10)
+        one.live.worker_state(1, there)
+    found = await one.callbacks.get(row.id)
+    assert (found.state, found.attempts) == ("waiting", 0)
+    await one.dialler.look(MONDAY_10)
+    assert [order.call_id for order in one.dialled] == [f"callback-{row.id}-1"]
+
+
+class Mute(Node):
+    """Its worker reads orders, and its answers do not come."""
+
+    def __init__(self, folder: Path, **outbound: Any) -> None:
+        super().__init__(folder, **outbound)
+        self.hub.attach(1, self.dialled.append)
+
+
+@pytest.fixture
+async def mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(operator, "ORDER_TIMEOUT_S", 0.01)
+    one = Mute(tmp_path)
+    await database.migrate(one.store.engine)
+    yield one
+    await one.store.aclose()
+
+
+async def test_a_call_that_nobody_answered_for_and_that_begins_is_the_only_one(mute: Mute) -> None:
+    """It is neither refused nor made again while it may begin."""
+    row = await mute.promise()
+    await mute.dialler.look(MONDAY_10)
+    assert await mute.state(row) == "dialling"
+    mute.begins()
+    await mute.dialler.look(MONDAY_10 + dt.timedelta(hours=1))
+    assert (await mute.state(row), len(mute.dialled)) == ("dialling", 1)
+    mute.ends(Disposition.HUMAN, answered=True)
+    assert await mute.state(row) == "done"
+
+
+async def test_a_call_that_nobody_answered_for_is_made_again_when_it_cannot_begin_any_more(
+    mute: Mute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And if it has begun all the same, it is the one: nobody is called beside it."""
+    monkeypatch.setattr(callbacks, "PATIENCE_S", 0.0)
+    row = await mute.promise()
+    await mute.dialler.look(MONDAY_10)
+    await mute.dialler.look(MONDAY_10)
+    assert await mute.state(row) == "waiting"
+    (order,) = mute.dialled
+    assert 0 < order.expires_at <= time.time() + 5
+    mute.begins()
+    assert await mute.state(row) == "dialling"
+    mute.ends(Disposition.HUMAN, answered=True)
+    assert await mute.state(row) == "done"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sipagent.control import supervisor
-from sipagent.control.supervisor import Supervisor
+from sipagent.control.supervisor import BACKOFF_S, Supervisor
+from sipagent.orders import ABANDONED
 from tests.waiting import until
 
 TELLS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
@@ -43,3 +44,29 @@ async def test_a_worker_that_cannot_be_started_costs_no_other_one(
         await asyncio.wait({running})
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(("status", "waits"), [(0, True), (1, True), (ABANDONED, False)])
+async def test_who_ends_unasked_is_started_again_with_patience(
+    monkeypatch: pytest.MonkeyPatch, status: int, *, waits: bool
+) -> None:
+    """Whatever its status says: only who was told to go is replaced at once, for its calls wait."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def live(_self: Supervisor, _number: int) -> int:
+        if workers.restarts[1] == len(BACKOFF_S):
+            await asyncio.Event().wait()
+        return status
+
+    monkeypatch.setattr(supervisor.asyncio, "sleep", sleep)
+    monkeypatch.setattr(Supervisor, "_live", live)
+    workers = Supervisor(1, [])
+    running = asyncio.create_task(workers._keep(1))
+    while workers.restarts[1] < len(BACKOFF_S):
+        await asyncio.wait({running}, timeout=0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert waited == ([*BACKOFF_S[1:], BACKOFF_S[-1]] if waits else [])

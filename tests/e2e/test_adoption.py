@@ -6,17 +6,15 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
-from sipagent.phone.phone import Phone, PhoneConfig
-from tests.asterisk.fixtures import free_port
+from sipagent.phone.phone import Phone
 from tests.e2e.desk import ANSWERS, desk
-from tests.e2e.test_api_calls import post
-from tests.e2e.test_processes import environment, get, on, output_of, phone_on, ready, sipagent
+from tests.e2e.service_node import login_at, running, service_node, service_node_of_its_own
+from tests.e2e.test_processes import on, sipagent
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -40,39 +38,6 @@ prompt = "Good bye."
 """
 
 
-async def the_call(env: dict[str, str]) -> dict[str, Any]:
-    """The one call that is up."""
-    calls: list[Any] = []
-
-    async def is_there() -> bool:
-        calls[:] = (await get(env, "/v1/calls/live"))[1]["calls"]
-        return len(calls) == 1 and bool(calls[0]["step"])
-
-    await until(is_there, lambda: f"the call to be seen, and not {calls}")
-    return dict(calls[0])
-
-
-async def kill_its_worker(env: dict[str, str], how: signal.Signals = signal.SIGKILL) -> dict[str, Any]:
-    call = await the_call(env)
-    workers = (await get(env, "/readyz"))[1]["workers"]
-    os.kill(next(one["pid"] for one in workers if one["worker"] == call["worker"]), how)
-    return call
-
-
-async def adopted(env: dict[str, str], before: dict[str, Any]) -> dict[str, Any]:
-    """Wait until somebody has it again: the state is back, and it is another process."""
-    found: dict[str, Any] = {}
-
-    async def is_back() -> bool:
-        calls = (await get(env, "/v1/calls/live"))[1]["calls"]
-        found.update(calls[0] if calls else {})
-        history = (await get(env, f"/v1/calls/{before['call_id']}"))[1].get("history", {})
-        return bool(calls) and any(event["type"] == "call_adopted" for event in history.get("events", []))
-
-    await until(is_back, "the call to be adopted")
-    return found
-
-
 async def hears_more(phone: Phone, frames: int) -> None:
     mark = len(phone.media.voiced_in)
     await until(lambda: len(phone.media.voiced_in) >= mark + frames, "a voice")
@@ -83,71 +48,50 @@ async def test_the_conversation_goes_on(
     asterisk: Asterisk, root: Root, tmp_path: Path, workers: int, how: signal.Signals
 ) -> None:
     """Killed with another one beside it, killed alone, or hanging: then it is killed by us."""
-    file = tmp_path / "sipagent.toml"
-    file.write_text(CONFIG)
-    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=workers)
-    async with sipagent(env, "run", "--standin", "--config", str(file)):
-        await ready(env)
-        async with phone_on(asterisk, root) as phone:
+    async with service_node(asterisk, root, tmp_path, CONFIG, CONTROL__WORKERS=workers) as node:
+        async with node.phone() as phone:
             await phone.dial("100")
             await phone.hear_agent_start()
             await phone.wait_quiet(400)
-            before = await kill_its_worker(env, how)
+            before = await node.kill_its_worker(how)
             await hears_more(phone, 20)
-            after = await adopted(env, before)
+            after = await node.adopted(before)
             assert after["call_id"] == before["call_id"]
             assert (after["worker"] != before["worker"]) == (workers == 2)
             assert not phone.ended
             await phone.wait_quiet(600)
             await phone.hang_up()
-
-        async def is_over() -> bool:
-            record = (await get(env, f"/v1/calls/{before['call_id']}"))[1]
-            return record.get("state") == "ended"
-
-        await until(is_over, "the end to be written")
-        record = (await get(env, f"/v1/calls/{before['call_id']}"))[1]
+        record = await node.record(before["call_id"])
         assert (record["result"], record["reason"]) == ("success", "caller_hangup")
         sessions = [event for event in record["history"]["events"] if event["type"] == "session_opened"]
         assert len({event["conversation_id"] for event in sessions}) == 1  # the model was not asked to begin anew
-        await ready(env)
+        await node.ready()
     assert "0 active channels" in await asterisk.cli("core show channels count")
     assert "-bridge-" not in await asterisk.cli("bridge show all")
 
 
 async def test_a_menu_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
-    file = tmp_path / "sipagent.toml"
-    file.write_text(CONFIG)
-    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
-    async with sipagent(env, "run", "--standin", "--config", str(file)):
-        await ready(env)
-        async with phone_on(asterisk, root) as phone:
-            await phone.dial("200")
-            assert await phone.wait_answered()
-            await hears_more(phone, 20)
-            before = await kill_its_worker(env)
-            await adopted(env, before)
-            await hears_more(phone, 40)  # the question again
-            await phone.press("2")
-            assert (await phone.wait_ended(10)).cause == 16
+    async with service_node(asterisk, root, tmp_path, CONFIG, CONTROL__WORKERS=2) as node, node.phone() as phone:
+        await phone.dial("200")
+        assert await phone.wait_answered()
+        await hears_more(phone, 20)
+        before = await node.kill_its_worker()
+        await node.adopted(before)
+        await hears_more(phone, 40)  # the question again
+        await phone.press("2")
+        assert (await phone.wait_ended(10)).cause == 16
 
 
 async def test_a_call_that_was_adopted_may_be_adopted_again(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
-    file = tmp_path / "sipagent.toml"
-    file.write_text(CONFIG)
-    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
-    async with sipagent(env, "run", "--standin", "--config", str(file)):
-        await ready(env)
-        async with phone_on(asterisk, root) as phone:
-            await phone.dial("100")
-            await phone.hear_agent_start()
-            for _ in range(2):
-                await phone.wait_quiet(400)
-                before = await kill_its_worker(env)
-                await hears_more(phone, 20)
-                await ready(env)
-            assert not phone.ended
-        del before
+    async with service_node(asterisk, root, tmp_path, CONFIG, CONTROL__WORKERS=2) as node, node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        for _ in range(2):
+            await phone.wait_quiet(400)
+            await node.kill_its_worker()
+            await hears_more(phone, 20)
+            await node.ready()
+        assert not phone.ended
 
 
 @pytest.mark.parametrize("workers", [2, 1])
@@ -155,16 +99,12 @@ async def test_who_calls_a_worker_that_hangs_is_served_when_it_has_been_killed(
     asterisk: Asterisk, root: Root, tmp_path: Path, workers: int
 ) -> None:
     """By another worker, or by the next of its number, as if they had called just now."""
-    file = tmp_path / "sipagent.toml"
-    file.write_text(CONFIG)
-    env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=workers)
-    async with sipagent(env, "run", "--standin", "--config", str(file)):
-        await ready(env)
-        for worker in (await get(env, "/readyz"))[1]["workers"][:1]:
+    async with service_node(asterisk, root, tmp_path, CONFIG, CONTROL__WORKERS=workers) as node:
+        for worker in (await node.get("/readyz"))[1]["workers"][:1]:
             os.kill(worker["pid"], signal.SIGSTOP)
         async with AsyncExitStack() as stack:
             count = 6 if workers == 2 else 1  # of six one calls the worker that hangs, but for one time in 64
-            phones = [await stack.enter_async_context(phone_on(asterisk, root)) for _ in range(count)]
+            phones = [await stack.enter_async_context(node.phone()) for _ in range(count)]
             for phone in phones:
                 await phone.dial("100")
             for phone in phones:
@@ -172,7 +112,7 @@ async def test_who_calls_a_worker_that_hangs_is_served_when_it_has_been_killed(
                 await phone.hear_agent_start()
 
             async def all_are_there() -> bool:  # and not with the apology
-                calls = (await get(env, "/v1/calls/live"))[1]["calls"]
+                calls = (await node.get("/v1/calls/live"))[1]["calls"]
                 return [call["step"] for call in calls] == ["agent:reception"] * count
 
             await until(all_are_there, "all of them to be with the agent")
@@ -182,36 +122,29 @@ async def test_a_control_process_that_is_killed_leaves_no_worker_that_nobody_kno
     asterisk: Asterisk, root: Root, tmp_path: Path
 ) -> None:
     """Its workers serve on; those of its successor take their calls, and there are not two for each caller."""
-    file = tmp_path / "sipagent.toml"
+    file, login = tmp_path / "sipagent.toml", login_at(asterisk)
     file.write_text(CONFIG)
     env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2)
     env["SIPAGENT_REALTIME__URL"] = f"ws://127.0.0.1:{env['SIPAGENT_STANDIN__PORT']}/v1/realtime"
     env["XAI_API_KEY"] = "key"
     async with (
         sipagent(env, "standin", "--port", env["SIPAGENT_STANDIN__PORT"]),
-        sipagent(env, "run", "--config", str(file)) as control,
+        running(env, file, login, root) as node,
     ):
-        await ready(env)
-        old = {worker["pid"] for worker in (await get(env, "/readyz"))[1]["workers"]}
-        async with phone_on(asterisk, root) as phone:
+        old, control = await node.pids(), node.process
+        async with node.phone() as phone:
             await phone.dial("100")
             await phone.hear_agent_start()
             control.kill()
             await until(lambda: control.returncode is not None, "its end")  # its workers hold its pipe: no wait()
             await hears_more(phone, 20)
-            async with sipagent(env, "run", "--config", str(file)):
-                await ready(env)
+            async with running(env, file, login, root) as after:
                 await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the old ones to leave")
-                call = await the_call(env)
+                call = await after.the_call()
                 await hears_more(phone, 20)
                 assert not phone.ended
                 await phone.hang_up()
-
-                async def is_over() -> bool:
-                    return bool((await get(env, f"/v1/calls/{call['call_id']}"))[1].get("state") == "ended")
-
-                await until(is_over, "the end to be written")
-                record = (await get(env, f"/v1/calls/{call['call_id']}"))[1]
+                record = await after.record(call["call_id"])
                 assert (record["result"], record["reason"]) == ("success", "caller_hangup")
     assert "0 active channels" in await asterisk.cli("core show channels count")
 
@@ -233,37 +166,22 @@ anna = {{ to = "dial:401@pbx" }}
 @pytest.mark.parametrize("workers", [2, 1])
 async def test_two_who_talk_with_each_other_are_left_to_it(root: Root, tmp_path: Path, workers: int) -> None:
     """A colleague has taken the call; the worker that watched over it dies, and nobody notices."""
-    file = tmp_path / "sipagent.toml"
-    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [31000, 31999]}
-    switch = {f"ASTERISK__{name}": port for name, port in ports.items()}
-    env = environment(tmp_path / "run", CONTROL__WORKERS=workers, **switch)
-    env["SIPAGENT_ASTERISK__PHONE_PASSWORD"] = "a-phone-of-the-test"
     async with desk(root.command("sipp"), ANSWERS, tmp_path) as port:
-        file.write_text(TAKEN.format(port=port))
-        async with (
-            sipagent(env, "asterisk", "up", "--config", str(file)),
-            sipagent(env, "run", "--standin", "--config", str(file)),
-        ):
-            await ready(env)
-            login = PhoneConfig(f"127.0.0.1:{ports['SIP_PORT']}", "phone", "a-phone-of-the-test")
-            async with Phone(login, root.command("sipp")) as phone:
+        config = TAKEN.format(port=port)
+        async with service_node_of_its_own(root, tmp_path, config, CONTROL__WORKERS=workers) as node:
+            async with node.phone() as phone:
                 await phone.dial("100")
                 await phone.hear_agent_start()
-                call = await the_call(env)
-                path = f"/v1/calls/{call['call_id']}/takeover"
-                assert (await post(env, path, {"supervisor": "anna"}))[0] == 202
+                call = await node.the_call()
+                assert await node.post(f"/v1/calls/{call['call_id']}/takeover", {"supervisor": "anna"}) == 202
                 said = bytes(range(1, 161)) * 10
                 await phone.say(said)
                 await until(lambda: said[160:480] in phone.media.received_payload(), "the colleague's echo")
-                await kill_its_worker(env)
-                await adopted(env, call)
+                await node.kill_its_worker()
+                await node.adopted(call)
                 last = bytes([*range(1, 81), *range(1, 81)]) * 10
                 await phone.say(last)
                 await until(lambda: last[160:480] in phone.media.received_payload(), "their echo still")
                 assert not phone.ended
 
-            async def nobody_is_left() -> bool:
-                _, told = await output_of(env, "asterisk", "cli", "--config", str(file), "core show channels count")
-                return "0 active channels" in told
-
-            await until(nobody_is_left, "both to be gone")
+            await node.empty()

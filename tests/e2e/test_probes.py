@@ -18,7 +18,7 @@ from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
 from sipagent.model import Direction
 from sipagent.orders import Answer, Probe, ProbeResult
-from sipagent.outcome import CallOutcome, Reason
+from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
 from tests.e2e.callee import callee
 from tests.e2e.conftest import MakeRig, Rig
@@ -157,7 +157,7 @@ async def test_a_worker_that_ends_takes_its_probe_along(company: Company, root: 
         node = await company(port, StandinConfig(mode=Mode.DETERMINISTIC))
         node.worker.obey(Probe(call_id="probe-1", name="p", trunk="pbx", to="401", within_s=30, listen_s=1))
         await until(lambda: bool(node.of(model.LegDialled)), "it to ring")
-        await node.worker._end_calls(CallOutcome(Reason.SHUTDOWN))
+        await node.worker._end_calls()
         assert node.outcome.reason is Reason.SHUTDOWN
 
         async def no_channels() -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import json
 import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,7 +22,9 @@ import pytest
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
+from sipagent.flow.prompts import FliteVoice, prompt_folder
 from sipagent.phone.phone import Phone, PhoneConfig
+from sipagent.speech import Flite
 from tests.asterisk.fixtures import free_port
 from tests.waiting import until
 
@@ -54,6 +59,24 @@ def environment(run_dir: Path, **settings: object) -> dict[str, str]:
     }
 
 
+@functools.cache
+def spoken_prompts() -> Path:
+    """Prompts by content, for all nodes of this process: each would wait a second for the same words to be spoken."""
+    folder = tempfile.TemporaryDirectory(prefix="sipagent-prompts-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def with_prompts(run_dir: Path) -> Path:
+    """A run folder in which what another node has had spoken need not be spoken again."""
+    voice = prompt_folder(run_dir / "prompts", FliteVoice(Flite(())).name)
+    if not voice.exists():
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        voice.parent.mkdir(exist_ok=True)
+        voice.symlink_to(spoken_prompts())
+    return run_dir
+
+
 def on(asterisk: Asterisk, run_dir: Path, **settings: object) -> dict[str, str]:
     """The environment of a node that uses the module's Asterisk."""
     config = asterisk.config
@@ -64,7 +87,7 @@ def on(asterisk: Asterisk, run_dir: Path, **settings: object) -> dict[str, str]:
         "ASTERISK__PASSWORD": config.ari_password,
         "ASTERISK__PHONE_PASSWORD": config.phone_password,
     }
-    return environment(run_dir, **(values | settings))
+    return environment(with_prompts(run_dir), **(values | settings))
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import pytest
 
 from sipagent.app import STOP_WITHIN_S
 from sipagent.asterisk.run import Asterisk
+from sipagent.control.upgrade import FAREWELL_S
 from tests.asterisk.fixtures import free_port
 from tests.e2e.test_processes import CONFIG, environment, get, on, sipagent
 from tests.service.listener import listening
@@ -39,7 +40,7 @@ async def test_a_node_tells_how_it_does(asterisk: Asterisk, tmp_path: Path) -> N
             await process.communicate()
             assert process.returncode == 0
         drain, end = [message for message in ear.heard() if "STOPPING" in message]
-        assert drain["EXTEND_TIMEOUT_USEC"] == str(int((30 + STOP_WITHIN_S) * 1e6))
+        assert drain["EXTEND_TIMEOUT_USEC"] == str(int((30 + FAREWELL_S + STOP_WITHIN_S) * 1e6))
         assert end["EXTEND_TIMEOUT_USEC"] == str(int(STOP_WITHIN_S * 1e6))
 
 

@@ -13,7 +13,8 @@ from sipagent.errors import ConfigError
 from sipagent.flow import machine
 from sipagent.flow.machine import Flow, Plan, Step
 from sipagent.flow.phrases import Phrase
-from sipagent.outcome import Reason
+from sipagent.flow.steps.ending import PartingStep
+from sipagent.outcome import CallOutcome, Reason
 
 COMPANY: dict[str, Any] = {
     "agents": {"reception": {"instructions": "x"}},
@@ -104,6 +105,32 @@ def test_a_key_cuts_the_prompt_and_leads_on() -> None:
     caller = Caller()
     assert caller.done() == [say("Welcome to Riverside.")]
     assert caller.press("2") == [QUIET, machine.ToQueue("front")]
+
+
+@pytest.mark.parametrize("keys", ["", "1", "31"], ids=["in a menu", "with an agent", "giving digits"])
+def test_who_parts_hears_one_sentence_and_goes(keys: str) -> None:
+    caller = Caller()
+    caller.done()
+    caller.press(keys)
+    caller.flow.interrupt(PartingStep("One moment.", Destination("queue:front")), caller.now)
+    assert caller.done() == [QUIET, say("One moment.")]
+    assert caller.press("2") == []  # a key that they pressed for what they heard before
+    assert caller.waits(3600) == []
+    assert caller.hears_it() == [machine.ToQueue("front")]
+    caller.flow.returned("CONTINUE", caller.now)
+    assert caller.done() == [machine.End(CallOutcome(Reason.COMPLETED, "served by queue front"))]
+
+
+def test_who_parts_for_good_is_told_so() -> None:
+    caller = Caller("agent:reception")
+    caller.done()
+    caller.flow.interrupt(PartingStep("Goodbye.", None), caller.now)
+    assert caller.done() == [QUIET, say("Goodbye.")]
+    assert caller.hears_it() == [machine.End(CallOutcome(Reason.SHUTDOWN, "told goodbye"))]
+    caller = Caller("queue:front")
+    caller.done()
+    caller.flow.interrupt(PartingStep("", None), caller.now)  # nobody would hear it
+    assert caller.done() == [QUIET, machine.End(CallOutcome(Reason.SHUTDOWN))]
 
 
 def test_a_key_that_may_be_longer_waits_for_the_next() -> None:

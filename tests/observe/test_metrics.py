@@ -43,6 +43,8 @@ class Node:
                 endpoints=lambda: {"main": "", "other": "the name cannot be resolved"},
                 traces=lambda: {"sent": 7},
                 refused=lambda: {401: 4},
+                connections=lambda: 12,
+                closed=lambda: {"gave_way": 3},
             ),
         )
         self.probes = {("uk", "office"): story.probed(), ("uk", "new"): Place(due=0.0)}
@@ -185,6 +187,9 @@ def test_probes_tell_what_the_last_one_met(node: Node) -> None:
     assert node.value("trace_spans_total", result="sent") == 7
     assert node.value("api_refused_total", status="401") == 4
     assert node.value("api_refused_total", status="429") == 0
+    assert node.value("api_connections") == 12
+    assert node.value("api_connections_closed_total", why="gave_way") == 3
+    assert node.value("api_connections_closed_total", why="turned_away") == 0
     assert node.value("realtime_endpoint_up", endpoint="main") == 1
     assert node.value("realtime_endpoint_up", endpoint="other") == 0
 

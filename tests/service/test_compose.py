@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sipagent.app import STOP_WITHIN_S
+from sipagent.control.upgrade import FAREWELL_S
 from tools.generate import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -45,12 +46,12 @@ def test_secrets_that_nobody_named_are_not_there() -> None:
 def test_docker_waits_for_the_drain() -> None:
     found = re.fullmatch(r"\$\{SIPAGENT_STOP_GRACE:-(\d+)s\}", SERVICES["sipagent"]["stop_grace_period"])
     assert found
-    assert float(found[1]) > STOP_WITHIN_S
+    assert float(found[1]) > FAREWELL_S + STOP_WITHIN_S
     drain, grace = (re.search(rf"# SIPAGENT_{name}=(\d+)", (ROOT / ".env.example").read_text()) for name in
                     ("CONTROL__DRAIN_S", "STOP_GRACE"))  # fmt: skip
     assert drain
     assert grace
-    assert int(grace[1]) > int(drain[1]) + STOP_WITHIN_S
+    assert int(grace[1]) > int(drain[1]) + FAREWELL_S + STOP_WITHIN_S
 
 
 def test_every_variable_of_the_example_does_something() -> None:
