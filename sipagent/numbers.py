@@ -144,16 +144,21 @@ def _digits(text: str, region: str, *, international: bool) -> Number:
 
 
 def _parsed(text: str, region: str | None) -> PhoneNumber | None:
-    """A number of a possible length, else None."""
+    """A number of a possible length that is the same when it is read again (nothing but zeros is not), else None."""
     try:
         parsed = phonenumbers.parse(text, region)
+        again = phonenumbers.parse(_e164(parsed), None)
     except phonenumbers.NumberParseException:
         return None
-    return parsed if phonenumbers.is_possible_number(parsed) else None
+    return parsed if phonenumbers.is_possible_number(parsed) and _e164(again) == _e164(parsed) else None
+
+
+def _e164(parsed: PhoneNumber) -> str:
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _number(parsed: PhoneNumber) -> Number:
-    return Number(Kind.E164, phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+    return Number(Kind.E164, _e164(parsed))
 
 
 def _is_short(text: str, region: str) -> bool:

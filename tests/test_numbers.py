@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipagent.numbers import Kind, is_region, spellings, to_e164, to_provider
+from sipagent.numbers import Kind, Number, is_region, spellings, to_e164, to_provider
 
 LONDON = "+442079460123"
 
@@ -74,6 +74,11 @@ def test_digits_of_an_international_trunk_begin_with_the_country() -> None:
 )
 def test_everything_else_says_what_it_is(text: str, region: str, kind: Kind) -> None:
     assert to_e164(text, region).kind is kind
+
+
+def test_nothing_but_zeros_is_no_number() -> None:
+    """Read again, it would be another one: +4900000, +490000 ..."""
+    assert to_e164("000000", "DE") == Number(Kind.EXTENSION, "000000")
 
 
 REGIONS = st.sampled_from(["", "GB", "US", "DE", "IT", "NO", "JP", "XX"])
