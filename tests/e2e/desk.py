@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from sipagent.phone.sipp import free_udp_port
+from tests.waiting import until
+
+TRIES = 5
 
 _OK = """<send retrans="500"><![CDATA[
 
@@ -78,20 +84,41 @@ async def desk(
     sipp: Sequence[str], scenario: str, folder: Path, variable: str = "", log: Path | None = None
 ) -> AsyncIterator[int]:
     """Somebody at 127.0.0.1 who behaves like this to each call; gives the port. `log`: what the scenario logs."""
-    port, media = free_udp_port("127.0.0.1"), free_udp_port("127.0.0.1")
-    file = folder / f"desk-{port}.xml"
-    references = f'<Reference variables="{",".join(filter(None, ("me", "them", variable)))}"/>'
-    logged = ["-trace_logs", "-log_file", str(log)] if log else []
-    file.write_text(f'<?xml version="1.0"?>\n<scenario name="desk">{scenario}{references}</scenario>\n')
-    process = await asyncio.create_subprocess_exec(
-        *sipp, "-sf", str(file), "-i", "127.0.0.1", "-p", str(port), "-mp", str(media), "-rtp_echo", "-aa", "-nostdin",
-        "-default_behaviors", "all,-abortunexp", *logged,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        cwd=folder,
-    )  # fmt: skip
-    try:
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    for _ in range(TRIES):
+        port, media = free_udp_port("127.0.0.1"), free_udp_port("127.0.0.1")
+        file = folder / f"desk-{port}.xml"
+        references = f'<Reference variables="{",".join(filter(None, ("me", "them", variable)))}"/>'
+        logged = ["-trace_logs", "-log_file", str(log)] if log else []
+        file.write_text(f'<?xml version="1.0"?>\n<scenario name="desk">{scenario}{references}</scenario>\n')
+        process = await asyncio.create_subprocess_exec(
+            *sipp, "-sf", str(file), "-i", "127.0.0.1", "-p", str(port), "-mp", str(media), "-rtp_echo", "-aa",
+            "-nostdin", "-default_behaviors", "all,-abortunexp", *logged,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            cwd=folder,
+        )  # fmt: skip
+        try:
+            if await _sits_there(process, port):
+                yield port
+                return
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    pytest.fail(f"SIPp found no port in {TRIES} tries")
+
+
+async def _sits_there(process: asyncio.subprocess.Process, port: int) -> bool:
+    """It listens. SIPp ends at once when somebody was quicker at its port, or at one beside that of its media."""
+
+    def bound_or_gone() -> bool:
+        if process.returncode is not None:
+            return True
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return True
+        return False
+
+    await until(bound_or_gone, "SIPp to listen")
+    return process.returncode is None
