@@ -24,6 +24,7 @@ from sipagent.ari import events as ari_events
 from sipagent.ari.client import ChannelEvents
 from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, drop_bridges, mixing_bridge
 from sipagent.audio import Law
+from sipagent.call_over import CallOver, verdict
 from sipagent.caller import Caller, Gone
 from sipagent.carried import Carried
 from sipagent.config.destinations import Destination
@@ -43,7 +44,7 @@ from sipagent.story import Story
 from sipagent.supervision import Supervision
 from sipagent.tracecontext import Trace
 from sipagent.transfer import Joined
-from sipagent.visit import CallOver, Visit, Visitor
+from sipagent.visit import Visit, Visitor
 
 log = structlog.get_logger()
 
@@ -194,7 +195,7 @@ class Call:
                 group.create_task(self._carry(visit, visitor))
                 await visit.serve(go, self._back)
         except BaseExceptionGroup as errors:
-            outcome, failure = _verdict(errors)
+            outcome, failure = verdict(errors)
         if outcome and failure and not isinstance(failure, AriError):
             # The call was ending anyway; the fault is still ours to see.
             log.error("call_failed_at_its_end", exc_info=failure)
@@ -486,24 +487,6 @@ class Call:
             if self._story.answered_s and outcome.reason is not Reason.CALLER_HANGUP:
                 await self._story.look_at_quality(self._caller.channel)
             await self._caller.channel.hang_up(outcome.cause)
-
-
-def _verdict(errors: BaseExceptionGroup) -> tuple[CallOutcome | None, BaseException | None]:
-    """How the call ended, if somebody said so, and what failed besides (or instead).
-
-    Tracebacks point to frames, and these to the call: what only carried an outcome is stripped of its own, so
-    that no cycle is left for the collector.
-    """
-    outcome: CallOutcome | None = None
-    failure: BaseException | None = None
-    errors.__traceback__ = None
-    for error in errors.exceptions:
-        if isinstance(error, CallOver):
-            outcome = outcome or error.outcome
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-        else:
-            failure = failure or error
-    return outcome, failure
 
 
 async def _until_here(happenings: ChannelEvents) -> None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import structlog
 
 from sipagent import away, model
+from sipagent.answering_machine import leave_machine
 from sipagent.audio import PTIME_MS, Law
+from sipagent.call_over import CallOver
 from sipagent.callcontrol import CallControl
 from sipagent.caller import Caller
 from sipagent.carried import LEG_VARIABLE, Carried
@@ -51,13 +53,6 @@ WHY = """You call because: {reason}
 """
 HISTORY_CHARS = 6000
 """Of what was said, for a session that must be told: ten minutes of talk."""
-
-
-class CallOver(Exception):
-    """Ends a call from anywhere inside its task group."""
-
-    def __init__(self, outcome: CallOutcome) -> None:
-        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,14 +406,8 @@ class Visit:
         conversation, machine_answers = self._conversation, disposition in {Disposition.MACHINE, Disposition.FAX}
         if not machine_answers or conversation is None or order.machine == "agent":
             return
-        conversation.talk.silence()
-        conversation.talk.hold()
-        if order.machine == "message" and disposition is Disposition.MACHINE:
-            await Detector(self._caller.channel).until_tone()
-            variables = self._house.settings.variables | self._flow.variables
-            await conversation.talk.say_last(instructed(order.message, variables))
-            raise CallOver(CallOutcome(Reason.COMPLETED, "a message was left on a machine"))
-        raise CallOver(CallOutcome(Reason.COMPLETED, f"a {disposition} answered"))
+        variables = self._house.settings.variables | self._flow.variables
+        await leave_machine(conversation.talk, self._caller.channel, order, disposition, variables)
 
     # --- elsewhere
 

@@ -13,10 +13,10 @@ import pytest
 from sipagent.ari.client import ChannelEvents
 from sipagent.ari.objects import ChannelHandle
 from sipagent.call import Call
+from sipagent.call_over import CallOver
 from sipagent.errors import AriRefused
 from sipagent.outcome import Reason
 from sipagent.routing.facts import Invite
-from sipagent.visit import CallOver
 from tests.waiting import PATIENCE_S
 
 

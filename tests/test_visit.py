@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 from unittest.mock import AsyncMock, MagicMock
 
 from sipagent.audio import Law
+from sipagent.call_over import CallOver
 from sipagent.errors import AriRefused
 from sipagent.flow import machine
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.transfer import Joined
-from sipagent.visit import CallOver, Visit, Visitor
+from sipagent.visit import Visit, Visitor
 
 HANG_UP = CallOver(CallOutcome(Reason.CALLER_HANGUP))
 
