@@ -119,7 +119,7 @@ def run_crowd(
     seconds: Annotated[float, typer.Option(min=1, max=300, help="The window that is measured.")] = 8.0,
     settle_s: Annotated[float, typer.Option(min=0, max=60, help="Between the last call and the window.")] = 4.0,
     rate: Annotated[float, typer.Option(min=1, max=50, help="Calls a second in the ramp.")] = 15.0,
-    fifo: Annotated[bool, typer.Option(help="Real-time priority for worker and load, where permitted.")] = False,
+    fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = False,
     self_check: Annotated[bool, typer.Option(help="Leave out frames on purpose: are they missed?")] = False,
     out: OutOption = build.BUILD / "crowd.json",
 ) -> None:
@@ -261,13 +261,13 @@ def run_export(
     _keep(export.Sitting(*results.stamp(), records, _run(export.compare(case, print))), out)
 
 
-@app.command("overload", epilog="Example: python -m bench overload --core-percent 60 --per-second 12")
+@app.command("overload", epilog="Example: python -m bench overload --fifo --core-percent 60")
 def run_overload(
-    core_percent: Annotated[int, typer.Option(min=1, max=100, help="Of [limits]: what a worker may use.")] = 25,
-    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 4.5,
-    hold_s: Annotated[float, typer.Option(min=2, max=60, help="Each call, from its answer.")] = 10.0,
+    core_percent: Annotated[int, typer.Option(min=1, max=100, help="Of [limits]: of a core, and of all.")] = 80,
+    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 5.0,
+    hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, from its answer.")] = 60.0,
     seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = 20.0,
-    fifo: Annotated[bool, typer.Option(help="Real-time priority for worker and load, where permitted.")] = False,
+    fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = False,
     out: OutOption = build.BUILD / "overload.json",
 ) -> None:
     """Whole node, more calls than it has room for: how do those sound that are in, and what do the others hear?"""

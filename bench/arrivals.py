@@ -233,7 +233,7 @@ class Churn:
 
 async def churn(per_second: float, minutes: float, hold_s: float, say: Say) -> Churn:
     """A warm-up, then the real thing; every call is let in, also while others use the machine."""
-    shape = Shape(_slots(per_second, hold_s), greeting=GREETING, by_order=True, core_percent=0)
+    shape = Shape(_slots(per_second, hold_s), greeting=GREETING, by_order=True)
     async with whole(shape, say) as node:
         await _batch(node, per_second, hold_s, round(per_second * _WARM_UP_S))
         await asyncio.sleep(REST_S)

@@ -1,8 +1,8 @@
 """Half again as many calls as the node has room for: do those who are in hear what they should, and what do the others?
 
 Calls come all the time, each for the same while, so many that half again as many would be up at once as there is room
-for. The room is what `[limits] core_percent` leaves a worker. Every caller is followed by the load generator, those
-that are turned away too: from their INVITE to the first sound of a voice.
+for. The room is what `[limits] core_percent` leaves of the worker's core, and of the machine. Every caller is followed
+by the load generator, those that are turned away too: from their INVITE to the first sound of a voice.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Say = Callable[[str], None]
 class Case:
     """What is run."""
 
-    core_percent: int = 25
-    per_second: float = 4.5
-    hold_s: float = 10.0
+    core_percent: int = 80
+    per_second: float = 5.0
+    hold_s: float = 60.0
     """Each call: `per_second` times this would be up at once, were there room."""
     seconds: float = 20.0
     """The window, which begins when the node has been full for a while."""

@@ -177,7 +177,11 @@ def _crowd(sitting: crowd.Sitting) -> str:
                 f"{run.rss_kb['asterisk'] // 1024} / {run.rss_kb['worker'] // 1024}",
             )
         )
-    how = "worker and load with real-time priority" if sitting.runs and sitting.runs[0].case.fifo else "normal priority"
+    how = (
+        "Asterisk, worker and load with real-time priority"
+        if sitting.runs and sitting.runs[0].case.fifo
+        else "normal priority"
+    )
     return f"{_table(columns, rows)}\n\nCPU in percent of one core a call; {how}."
 
 

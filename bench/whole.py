@@ -56,11 +56,11 @@ class Shape:
     """The load generator's window begins and ends when told; otherwise when every caller is up."""
     phases: tuple[str, ...] = ()
     fifo: bool = False
-    """The worker by its own `realtime_priority`, the load generator as well; Asterisk stays as it is."""
+    """Real-time priority: worker and Asterisk by their own `realtime_priority`, the load generator as well."""
     records: int = 0
     """Calls of the past that its records hold."""
-    core_percent: int = 90
-    """Of [limits]: a worker that is busier takes no call."""
+    core_percent: int = 0
+    """Of [limits]: above it no call is taken. 0: whatever comes, since how many that may be is what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,7 @@ run_dir = "{folder}"
 http_port = {ports.http}
 sip_port = {ports.sip}
 rtp_ports = {list(ports.asterisk)}
+realtime_priority = {_REALTIME_PRIORITY if shape.fifo else 0}
 [realtime]
 url = "wss://{HOST}:{model_port}/v1/realtime"
 api_key = "bench"

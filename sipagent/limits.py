@@ -7,17 +7,20 @@ and goes on when a worker dies. How busy a worker is, it knows itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
+from pathlib import Path
 
 from sipagent.ari.objects import ChannelHandle
 from sipagent.config.limits import Limits
 from sipagent.meter import Histogram, Meter
 
-CORE, CLOCK, SWITCH = "core", "clock", "switch"
-"""Of a worker that is too busy: it uses its core up, its clock comes late, Asterisk answers it late."""
+CORE, MACHINE, CLOCK, SWITCH = "core", "machine", "clock", "switch"
+"""Of a worker that is too busy: it uses its core up, or the machine all of its cores, its clock comes late, Asterisk
+answers it late."""
 RATE, NODE, CALLER, ROUTE = "rate", "node", "caller", "route"
 WINDOW_S = 1.0
 """Load is looked at over so long at least."""
@@ -33,25 +36,55 @@ def _longer(seen: Histogram, bound_s: float) -> tuple[int, int]:
     return sum(seen.counts[bisect_left(seen.bounds_s, bound_s) + 1 :]), sum(seen.counts)
 
 
-class _Share:
-    """Of what was longer than a bound, as far as it lasts: the lesser of the last two windows'."""
+class _Lasting:
+    """A share, 0 to 1, as far as it lasts: a hiccup is in one window, not in two on end."""
 
-    def __init__(self, bound_s: float, few: int = 0) -> None:
-        self._bound_s, self._few = bound_s, few
-        self._last = (0, 0)
+    def __init__(self) -> None:
         self._shares = (0.0, 0.0)
-
-    def look(self, seen: Histogram) -> None:
-        """A window is over."""
-        (longer, every), (longer_then, every_then) = _longer(seen, self._bound_s), self._last
-        self._last = longer, every
-        of = every - every_then
-        self._shares = self._shares[1], (longer - longer_then) / of if of > self._few else 0.0
 
     @property
     def lasting(self) -> float:
-        """0 to 1."""
+        """The lesser of the last two windows'."""
         return min(self._shares)
+
+    def add(self, share: float) -> None:
+        """A window is over."""
+        self._shares = self._shares[1], share
+
+
+class _Longer(_Lasting):
+    """Of what was longer than a bound."""
+
+    def __init__(self, bound_s: float, few: int = 0) -> None:
+        super().__init__()
+        self._bound_s, self._few = bound_s, few
+        self._last = (0, 0)
+
+    def look(self, seen: Histogram) -> None:
+        """A window is over; `seen` since the start."""
+        (longer, every), (longer_then, every_then) = _longer(seen, self._bound_s), self._last
+        self._last = longer, every
+        of = every - every_then
+        self.add((longer - longer_then) / of if of > self._few else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Of processors, up to now."""
+
+    own_s: float
+    """What this process has used."""
+    idle_s: float
+    """What the machine's cores had left over, all of them together."""
+    cores: int
+
+    @classmethod
+    def now(cls) -> Spent:
+        """By the kernel's word: proc(5), `stat`, to 10 ms. What is niced gives way, so its time counts as left over."""
+        lines = Path("/proc/stat").read_text("ascii").splitlines()
+        _user, nice, _system, idle, waiting = map(int, lines[0].split()[1:6])
+        cores = sum(line.startswith("cpu") for line in lines) - 1
+        return cls(time.process_time(), (nice + idle + waiting) / os.sysconf("SC_CLK_TCK"), cores)
 
 
 class Load:
@@ -60,19 +93,22 @@ class Load:
     def __init__(self) -> None:
         self.core = 0.0
         """Share of one core that was used within the last window."""
-        self._late, self._slow = _Share(LATE_S), _Share(SLOW_S, FEW)
-        self._last: tuple[float, float] | None = None
+        self._machine = _Lasting()
+        self._late, self._slow = _Longer(LATE_S), _Longer(SLOW_S, FEW)
+        self._last: tuple[float, Spent] | None = None
 
-    def look(self, now_s: float, cpu_s: float, ticks: Histogram, answers: Histogram) -> None:
-        """So far: processor time that the process used, how late ticks of its clock came, and Asterisk's answers."""
+    def look(self, now_s: float, spent: Spent, ticks: Histogram, answers: Histogram) -> None:
+        """So far: processor time, how late ticks of the worker's clock came, and Asterisk's answers."""
         if self._last is not None:
-            then_s, cpu_then_s = self._last
-            if now_s - then_s < WINDOW_S:
+            then_s, then = self._last
+            window_s = now_s - then_s
+            if window_s < WINDOW_S:
                 return
-            self.core = (cpu_s - cpu_then_s) / (now_s - then_s)
+            self.core = (spent.own_s - then.own_s) / window_s
+            self._machine.add(1 - (spent.idle_s - then.idle_s) / (window_s * spent.cores))
         self._late.look(ticks)
         self._slow.look(answers)
-        self._last = now_s, cpu_s
+        self._last = now_s, spent
 
     def too_much(self, limits: Limits) -> str:
         """Why one call more would be heard by the others; empty when it would not."""
@@ -80,6 +116,8 @@ class Load:
             return ""
         if self.core * 100 > limits.core_percent:
             return CORE
+        if self._machine.lasting * 100 > limits.core_percent:
+            return MACHINE
         if self._late.lasting > MANY_LATE:
             return CLOCK
         return SWITCH if self._slow.lasting > MANY_SLOW else ""
@@ -147,5 +185,5 @@ class Gate:
     async def watch(self, ticks: Meter, answers: Meter) -> None:
         """Look at the load, until cancelled: the worker's clock, and how long Asterisk's answers take."""
         while True:
-            self.load.look(time.monotonic(), time.process_time(), ticks.read(), answers.read())
+            self.load.look(time.monotonic(), Spent.now(), ticks.read(), answers.read())
             await asyncio.sleep(WINDOW_S)

@@ -12,6 +12,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from sipagent import tuning
 from sipagent.app import Anew, ControlProcess
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk import services, trunks
@@ -84,6 +85,8 @@ async def asterisk(
 ) -> AsyncIterator[Asterisk]:
     """A real Asterisk for the length of the block."""
     async with Asterisk(asterisk_config(settings), root) as server:
+        if server.pid is not None:
+            tuning.prioritise(server.pid, settings.asterisk.realtime_priority)
         version = server.info.version if server.info else "?"
         say(f"Asterisk {version} is up, SIP on {settings.asterisk.sip_address}:{settings.asterisk.sip_port}")
         yield server

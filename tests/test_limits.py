@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from unittest.mock import Mock
 
 import pytest
 
 from sipagent.config.limits import Limits
-from sipagent.limits import CLOCK, CORE, SWITCH, Counted, Gate, Load, Rate
+from sipagent.limits import CLOCK, CORE, MACHINE, SWITCH, Counted, Gate, Load, Rate, Spent
 from sipagent.meter import Histogram, Meter
 
 
@@ -23,23 +24,58 @@ def seen(*seconds: float) -> Histogram:
 NOTHING = seen()
 
 
+def used(own_s: float, at_s: float = 0.0, *, left_s: float | None = None) -> Spent:
+    """So far, on a machine of four cores that has nothing else to do; or that has had `left_s` left over."""
+    return Spent(own_s, 4 * at_s if left_s is None else left_s, cores=4)
+
+
 def test_a_worker_that_uses_its_core_up_takes_no_more() -> None:
     load = Load()
-    load.look(100.0, 10.0, NOTHING, NOTHING)
+    load.look(100.0, used(10.0, 100.0), NOTHING, NOTHING)
     assert not load.too_much(Limits())
-    load.look(102.0, 11.9, NOTHING, NOTHING)
+    load.look(102.0, used(11.9, 102.0), NOTHING, NOTHING)
     assert load.core == pytest.approx(0.95)
     assert load.too_much(Limits()) == CORE
     assert not load.too_much(Limits(core_percent=96))
     assert not load.too_much(Limits(core_percent=0))
-    load.look(103.0, 12.0, NOTHING, NOTHING)
+    load.look(103.0, used(12.0, 103.0), NOTHING, NOTHING)
     assert not load.too_much(Limits())  # and again, when it has room
+
+
+def test_a_machine_that_is_used_up_takes_no_more_whoever_it_is() -> None:
+    """Asterisk and the workers keep their sound only while something is left over for both."""
+    load, left_s = Load(), 0.0
+
+    def look(at_s: float, more_s: float) -> str:
+        """Of four seconds a second."""
+        nonlocal left_s
+        left_s += more_s
+        load.look(at_s, used(10.0, left_s=left_s), NOTHING, NOTHING)
+        return load.too_much(Limits(core_percent=90))
+
+    assert look(100.0, 0.0) == ""
+    assert look(101.0, 0.0) == ""  # a hiccup
+    assert look(102.0, 0.5) == ""
+    assert look(103.0, 0.3) == ""
+    assert look(104.0, 0.3) == MACHINE
+    assert not load.too_much(Limits(core_percent=95))
+    assert not load.too_much(Limits(core_percent=0))
+    assert look(105.0, 0.5) == ""
+
+
+def test_the_kernel_tells_what_was_spent() -> None:
+    before = Spent.now()
+    assert sum(range(2_000_000))
+    after = Spent.now()
+    assert after.own_s > before.own_s
+    assert after.idle_s >= before.idle_s
+    assert after.cores == os.cpu_count()
 
 
 def test_a_look_that_comes_too_soon_changes_nothing() -> None:
     load = Load()
-    load.look(100.0, 10.0, NOTHING, NOTHING)
-    load.look(100.2, 10.2, NOTHING, NOTHING)
+    load.look(100.0, used(10.0, 100.0), NOTHING, NOTHING)
+    load.look(100.2, used(10.2, 100.2), NOTHING, NOTHING)
     assert load.core == 0
 
 
@@ -51,7 +87,7 @@ def test_what_comes_late_for_two_windows_on_end_is_too_much_whatever_the_core_sa
     def look(at_s: float, *more: float) -> str:
         so_far.extend(more)
         what = {CLOCK: NOTHING, SWITCH: NOTHING, why: seen(*so_far)}
-        load.look(at_s, 10.0, what[CLOCK], what[SWITCH])
+        load.look(at_s, used(10.0, at_s), what[CLOCK], what[SWITCH])
         return load.too_much(Limits())
 
     on_time, late = [bound] * 85, [bound + 0.001] * 15
@@ -68,7 +104,7 @@ def test_what_comes_late_for_two_windows_on_end_is_too_much_whatever_the_core_sa
 def test_nothing_is_concluded_from_a_few_answers() -> None:
     load = Load()
     for at in range(5):
-        load.look(100.0 + at, 10.0, NOTHING, seen(*[0.5] * 9 * at))
+        load.look(100.0 + at, used(10.0, at), NOTHING, seen(*[0.5] * 9 * at))
         assert not load.too_much(Limits())
 
 

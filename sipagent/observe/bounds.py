@@ -40,7 +40,7 @@ _STEP_KINDS = {
     "agent": "agents", "menu": "menus", "announcement": "announcements", "collect": "collects", "queue": "queues",
     "voicemail": "mailboxes", "messages": "mailboxes", "dial": "dials",
 }  # fmt: skip
-LIMITS = frozenset({"core", "clock", "switch", "rate", "node", "caller", "route"})
+LIMITS = frozenset({"core", "machine", "clock", "switch", "rate", "node", "caller", "route"})
 WAITS = frozenset({"granted", "gave_up", "left"})
 MEDIA_ACTIONS = frozenset({"repaired", "given_up"})
 RECOVERIES = frozenset({"resumed", "primed"})

@@ -1,0 +1,101 @@
+"""Who goes before other work of the machine: workers, and with them the Asterisk that every packet passes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from sipagent import node, tuning
+from sipagent.asterisk.root import Root
+from sipagent.config import Settings, WorkerSettings
+from tests.asterisk.fixtures import free_port
+
+PRIORITY = 7
+PROGRAM = """
+import sys, threading
+for _ in range(3):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.readline()                       # given priority meanwhile
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("another", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def program() -> Iterator[subprocess.Popen[str]]:
+    """Of four threads; one line more, and it has five."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def permitted() -> bool:
+    """Whether this user may give priority at all: root of a machine may, most containers may not."""
+    tried = [sys.executable, "-c", "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(7))"]
+    return subprocess.run(tried, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def policies(pid: int) -> dict[int, int]:
+    """Of each thread."""
+    return {int(task.name): os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def test_every_thread_has_it_and_those_that_come(program: subprocess.Popen[str], permitted: bool) -> None:
+    with capture_logs() as logs:
+        tuning.prioritise(program.pid, PRIORITY)
+    assert len(policies(program.pid)) == 4
+    assert set(policies(program.pid).values()) == {os.SCHED_RR if permitted else os.SCHED_OTHER}
+    told = [(entry["event"], entry["key"]) for entry in logs]
+    assert told == ([] if permitted else [("tuning_refused", "asterisk.realtime_priority")])
+    assert program.stdin
+    assert program.stdout
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "another\n"
+    assert len(policies(program.pid)) == 5
+    assert len(set(policies(program.pid).values())) == 1
+
+
+def test_nobody_has_it_who_was_not_given_it(program: subprocess.Popen[str]) -> None:
+    before = policies(program.pid)
+    tuning.prioritise(program.pid, 0)
+    assert policies(program.pid) == before
+
+
+def test_what_is_not_to_be_had_is_told_and_no_more() -> None:
+    with capture_logs() as logs:
+        tuning.prioritise(2**22 + 1, PRIORITY)  # beyond the greatest process id there is
+        tuning.settle(WorkerSettings(cpus=(100_000,)), 1)
+    assert [entry["key"] for entry in logs] == ["asterisk.realtime_priority", "worker.cpus"]
+    assert all(entry["mend"] for entry in logs)
+
+
+@pytest.mark.e2e
+async def test_a_real_asterisk(tmp_path: Path, root: Root, permitted: bool) -> None:
+    ports = {"http_port": free_port(), "sip_port": free_port(), "password": "a", "phone_password": "p"}
+    settings = Settings(
+        run_dir=tmp_path,
+        asterisk=ports | {"realtime_priority": PRIORITY},
+        agents={"a": {"instructions": "x"}},
+        numbers={"100": "a"},
+    )
+    with capture_logs() as logs:
+        async with node.asterisk(settings, root) as server:
+            assert server.pid
+            await server.cli("core show threads")
+            assert set(policies(server.pid).values()) == {os.SCHED_RR if permitted else os.SCHED_OTHER}
+            assert len(policies(server.pid)) > 20
+    assert bool(logs) is not permitted
