@@ -59,7 +59,7 @@ class Shape:
     """Real-time priority: worker and Asterisk by their own `realtime_priority`, the load generator as well."""
     records: int = 0
     """Calls of the past that its records hold."""
-    core_percent: int = 0
+    machine_percent: int = 0
     """Of [limits]: above it no call is taken. 0: whatever comes, since how many that may be is what is measured."""
 
 
@@ -255,7 +255,8 @@ instructions = "Be brief."
 greeting = "{shape.greeting}"
 no_input_s = 120
 [limits]
-core_percent = {shape.core_percent}
+core_percent = 0
+machine_percent = {shape.machine_percent}
 [numbers]
 100 = "bench"
 [log]

@@ -112,12 +112,12 @@ class Load:
 
     def too_much(self, limits: Limits) -> str:
         """Why one call more would be heard by the others; empty when it would not."""
+        if limits.machine_percent and self._machine.lasting * 100 > limits.machine_percent:
+            return MACHINE
         if not limits.core_percent:
             return ""
         if self.core * 100 > limits.core_percent:
             return CORE
-        if self._machine.lasting * 100 > limits.core_percent:
-            return MACHINE
         if self._late.lasting > MANY_LATE:
             return CLOCK
         return SWITCH if self._slow.lasting > MANY_SLOW else ""

@@ -51,15 +51,16 @@ def test_a_machine_that_is_used_up_takes_no_more_whoever_it_is() -> None:
         nonlocal left_s
         left_s += more_s
         load.look(at_s, used(10.0, left_s=left_s), NOTHING, NOTHING)
-        return load.too_much(Limits(core_percent=90))
+        return load.too_much(Limits(machine_percent=90))
 
     assert look(100.0, 0.0) == ""
     assert look(101.0, 0.0) == ""  # a hiccup
     assert look(102.0, 0.5) == ""
     assert look(103.0, 0.3) == ""
     assert look(104.0, 0.3) == MACHINE
-    assert not load.too_much(Limits(core_percent=95))
-    assert not load.too_much(Limits(core_percent=0))
+    assert load.too_much(Limits(machine_percent=90, core_percent=0)) == MACHINE
+    assert not load.too_much(Limits(machine_percent=95))
+    assert not load.too_much(Limits())  # what gives way to calls is no reason to refuse one
     assert look(105.0, 0.5) == ""
 
 
