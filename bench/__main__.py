@@ -264,7 +264,7 @@ def run_export(
 @app.command("overload", epilog="Example: python -m bench overload --fifo --machine-percent 60")
 def run_overload(
     machine_percent: Annotated[int, typer.Option(min=0, max=100, help="Of [limits]: what of all cores is used.")] = 80,
-    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 5.0,
+    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 3.0,
     hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, from its answer.")] = 60.0,
     seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = 20.0,
     fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = False,

@@ -33,7 +33,7 @@ class Case:
     """What is run."""
 
     machine_percent: int = 80
-    per_second: float = 5.0
+    per_second: float = 3.0
     hold_s: float = 60.0
     """Each call: `per_second` times this would be up at once, were there room."""
     seconds: float = 20.0
