@@ -2,7 +2,7 @@
 
 With other work on the same cores a worker at normal priority was seen to send 13 ms late at half a core's load; with
 priority, 0.3 ms. Every packet passes Asterisk, too: on a full machine a worker with priority beside an Asterisk
-without carried 50 calls at most, with the same priority for both it was 150.
+without carried 50 calls and not 100, with the same priority for both 150.
 
 And a full collection stops the loop for 9 to 46 ms: so what stands at the start is frozen, calls are built without
 reference cycles, and what libraries leave behind is collected when no call is up (or when there is so much of it that
