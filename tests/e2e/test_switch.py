@@ -101,6 +101,12 @@ async def test_a_wrong_password_and_a_silent_port_are_told(asterisk: Asterisk) -
     await stopped(running)
 
 
+def frozen(pid: int) -> bool:
+    """Every thread: the signal is delivered to one after the other, and one that runs on may answer."""
+    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    return set(states) == {"T"}
+
+
 async def test_a_request_that_is_not_answered_ends_in_time(asterisk: Asterisk) -> None:
     ari = client(asterisk)
     running = asyncio.create_task(ari.run())
@@ -109,6 +115,7 @@ async def test_a_request_that_is_not_answered_ends_in_time(asterisk: Asterisk) -
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
+        await until(lambda: frozen(pid), "every thread to have stopped")
         with pytest.raises(AriUnavailable, match=r"no answer from Asterisk in 0\.2 s"):
             await ari.request("GET", "asterisk/ping", timeout_s=0.2)
     finally:
