@@ -1,8 +1,8 @@
 """Half again as many calls as the node has room for: do those who are in hear what they should, and what do the others?
 
 Calls come all the time, each for the same while, so many that half again as many would be up at once as there is room
-for: what `[limits] machine_percent` leaves of the machine. Every caller is followed by the load generator, those that
-are turned away too: from their INVITE to the first sound of a voice.
+for: what `[limits]` leaves of the machine (`machine_percent`) or of a worker's core (`core_percent`). Every caller is
+followed by the load generator, those that are turned away too: from their INVITE to the first sound of a voice.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Case:
     """What is run."""
 
     machine_percent: int = 80
+    core_percent: int = 0
     per_second: float = 3.0
     hold_s: float = 60.0
     """Each call: `per_second` times this would be up at once, were there room."""
@@ -76,7 +77,8 @@ async def overload(case: Case, say: Say) -> Overload:
     ramp_s = case.hold_s + REST_S
     calls = round(case.per_second * (ramp_s + case.seconds))
     slots = round(case.per_second * (case.hold_s + REST_S)) + 10
-    shape = Shape(slots, greeting=GREETING, by_order=True, machine_percent=case.machine_percent, fifo=case.fifo)
+    room = {"machine_percent": case.machine_percent, "core_percent": case.core_percent}
+    shape = Shape(slots, greeting=GREETING, by_order=True, fifo=case.fifo, **room)
     async with whole(shape, say) as node:
         async with node.dial(calls, case.per_second, case.hold_s) as callers:
             await asyncio.sleep(ramp_s)

@@ -283,7 +283,10 @@ def _overload(found: overload.Overload) -> str:
         ("machine busy", f"{found.busy:.0%}"),
         ("passed", _verdict(found.faults)),
     ]
-    about = f"`machine_percent = {found.case.machine_percent}`, calls of {found.case.hold_s:g} s."
+    case = found.case
+    about = (
+        f"`machine_percent = {case.machine_percent}`, `core_percent = {case.core_percent}`, calls of {case.hold_s:g} s."
+    )
     return f"{_table(('what', 'measured'), rows)}\n\n{about}"
 
 

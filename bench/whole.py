@@ -60,7 +60,8 @@ class Shape:
     records: int = 0
     """Calls of the past that its records hold."""
     machine_percent: int = 0
-    """Of [limits]: above it no call is taken. 0: whatever comes, since how many that may be is what is measured."""
+    core_percent: int = 0
+    """Of [limits]: above them no call is taken. 0: whatever comes, since how many that may be is what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ instructions = "Be brief."
 greeting = "{shape.greeting}"
 no_input_s = 120
 [limits]
-core_percent = 0
+core_percent = {shape.core_percent}
 machine_percent = {shape.machine_percent}
 [numbers]
 100 = "bench"

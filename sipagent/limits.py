@@ -11,6 +11,7 @@ import os
 import re
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +75,19 @@ class Spent:
 
     own_s: float
     """What this process has used."""
-    idle_s: float
+    idle_s: float = 0.0
     """What the machine's cores had left over, all of them together."""
-    cores: int
+    cores: int = 0
+    """0: nobody asked for the machine."""
 
     @classmethod
-    def now(cls) -> Spent:
-        """By the kernel's word: proc(5), `stat`, to 10 ms. What is niced gives way, so its time counts as left over."""
+    def now(cls, *, machine: bool) -> Spent:
+        """By the kernel's word: proc(5), `stat`, to 10 ms. What is niced gives way, so its time counts as left over.
+
+        `machine`: its cores, too; where there are hundreds of them the kernel needs a millisecond to tell.
+        """
+        if not machine:
+            return cls(time.process_time())
         lines = Path("/proc/stat").read_text("ascii").splitlines()
         _user, nice, _system, idle, waiting = map(int, lines[0].split()[1:6])
         cores = sum(line.startswith("cpu") for line in lines) - 1
@@ -105,7 +112,8 @@ class Load:
             if window_s < WINDOW_S:
                 return
             self.core = (spent.own_s - then.own_s) / window_s
-            self._machine.add(1 - (spent.idle_s - then.idle_s) / (window_s * spent.cores))
+            idle_s = spent.idle_s - then.idle_s
+            self._machine.add(1 - idle_s / (window_s * spent.cores) if spent.cores and then.cores else 0.0)
         self._late.look(ticks)
         self._slow.look(answers)
         self._last = now_s, spent
@@ -182,8 +190,9 @@ class Gate:
     def __init__(self, workers: int) -> None:
         self.load, self.rate = Load(), Rate(workers)
 
-    async def watch(self, ticks: Meter, answers: Meter) -> None:
+    async def watch(self, ticks: Meter, answers: Meter, limits: Callable[[], Limits]) -> None:
         """Look at the load, until cancelled: the worker's clock, and how long Asterisk's answers take."""
         while True:
-            self.load.look(time.monotonic(), Spent.now(), ticks.read(), answers.read())
+            spent = Spent.now(machine=bool(limits().machine_percent))
+            self.load.look(time.monotonic(), spent, ticks.read(), answers.read())
             await asyncio.sleep(WINDOW_S)

@@ -133,7 +133,8 @@ class Worker:
             self._timer.close()
             raise
         ari = asyncio.create_task(self.ari.run(), name="ari")
-        watch = asyncio.create_task(self.house.gate.watch(self.pacer_wheel.lateness, self.ari.answers), name="load")
+        looking = self.house.gate.watch(self.pacer_wheel.lateness, self.ari.answers, lambda: self.house.settings.limits)
+        watch = asyncio.create_task(looking, name="load")
         self._stand_by()
         try:
             # Not `await ari`: cancelling us would cancel it, and the calls need it for their goodbye.

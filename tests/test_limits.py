@@ -65,12 +65,20 @@ def test_a_machine_that_is_used_up_takes_no_more_whoever_it_is() -> None:
 
 
 def test_the_kernel_tells_what_was_spent() -> None:
-    before = Spent.now()
+    before = Spent.now(machine=True)
     assert sum(range(2_000_000))
-    after = Spent.now()
+    after = Spent.now(machine=True)
     assert after.own_s > before.own_s
     assert after.idle_s >= before.idle_s
     assert after.cores == os.cpu_count()
+    assert Spent.now(machine=False).cores == 0
+
+
+def test_a_reload_that_asks_for_the_machine_does_not_take_what_was_before_for_its_use() -> None:
+    load = Load()
+    for at in range(6):
+        load.look(100.0 + at, Spent(1.0, 4.0 * at, cores=4) if at > 2 else Spent(1.0), NOTHING, NOTHING)
+        assert not load.too_much(Limits(machine_percent=1))
 
 
 def test_a_look_that_comes_too_soon_changes_nothing() -> None:
@@ -111,7 +119,7 @@ def test_nothing_is_concluded_from_a_few_answers() -> None:
 
 async def test_a_worker_is_looked_at_all_the_time() -> None:
     gate, meter = Gate(workers=1), Meter(0.01)
-    watching = asyncio.create_task(gate.watch(meter, meter))
+    watching = asyncio.create_task(gate.watch(meter, meter, Limits))
     gate.load.look = Mock()  # type: ignore[method-assign]
     await asyncio.sleep(0)
     assert gate.load.look.call_count == 1

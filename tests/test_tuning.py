@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -50,7 +51,11 @@ def permitted() -> bool:
 
 def policies(pid: int) -> dict[int, int]:
     """Of each thread."""
-    return {int(task.name): os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
+    found: dict[int, int] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            found[int(task.name)] = os.sched_getscheduler(int(task.name))
+    return found
 
 
 def test_every_thread_has_it_and_those_that_come(program: subprocess.Popen[str], permitted: bool) -> None:
