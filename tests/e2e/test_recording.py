@@ -21,7 +21,7 @@ import pytest
 from sipagent import model, orders
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
-from sipagent.audio import Law, decode
+from sipagent.audio import PTIME_MS, SILENCE_FRAME, Law, decode
 from sipagent.control.recordings.recorder import Recorder
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts
@@ -42,6 +42,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 ANNOUNCEMENT = SHORT_PROMPTS["one_moment"]
 """A prompt that the rig has rendered anyway."""
 ANSWER_MS = 1000
+GOODBYE_MS = 400
+"""From the caller's hang-up until the worker hears of it, at most."""
 SECOND = 8000
 
 
@@ -131,8 +133,10 @@ async def test_both_sides_sample_by_sample_after_the_announcement(recorded: Call
         left, right = await it.kept()
     assert node.of(model.CallEnded)[0].counters["rtp_lost"] == 0
     # Every sample, from the first to the last: nothing but what the telephone sent, in one piece; and got.
-    place(left, sent)
-    begin = place(right[: -2 * SECOND // 5], heard)  # what left us as the caller hung up, nobody heard
+    # The clock goes on until Asterisk tells of the hang-up: nobody spoke then, and what left us nobody heard.
+    nobody = decode(SILENCE_FRAME[law], law) * (GOODBYE_MS // PTIME_MS)
+    place(left, sent + nobody)
+    begin = place(right[: -len(nobody)], heard)
     assert len(left) == len(right)
     # All of the announcement was heard before, and none of it is in there.
     announcement = decode(it.prompts.get(Phrase(ANNOUNCEMENT), law), law)
