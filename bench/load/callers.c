@@ -12,6 +12,9 @@
 
 enum { SOCKET_BUFFER_BYTES = 1 << 18, BATCH = 8, PACKET_ROOM = 512 };
 #define GONE_NS 200000000LL // a latched caller who hears nothing for so long has been hung up on
+// And speaks no longer than this, three packets: Asterisk gives a port on at once, and where the next caller is silent,
+// a fourth in a row would make it take this one for them (strict RTP), and send them that caller's sound.
+#define SPEAKS_NS 60000000LL
 
 static int64_t grid_from;
 static uint64_t next_slot; // caller next_slot % calls, one turn of all of them every 20 ms
@@ -78,7 +81,7 @@ void callers_run(int64_t now) {
             call->answer.abandoned = true;
             down.fell_silent += in_window(now);
         }
-        if (!call->started)
+        if (!call->started || (run.latch && now - call->heard_at > SPEAKS_NS))
             continue;
         int64_t sent_at = now_ns();
         if (in_window(sent_at))

@@ -135,6 +135,9 @@ class Trunk(Section):
     """The domain of From; empty: the first host where we log in, else our address."""
     prack: bool = True
     """False for far ends that stumble over 100rel."""
+    symmetric_rtp: bool = True
+    """Send our sound where theirs comes from, not where their SDP says: for far ends behind NAT. False where SDP is
+    right, as with carriers: while a caller sends nothing, a stranger's packets could draw our sound away otherwise."""
     qualify: int = Field(60, ge=0, le=3600)
     """Seconds between OPTIONS to see whether it is there; 0: never."""
 

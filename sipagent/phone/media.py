@@ -74,7 +74,8 @@ class PhoneMedia:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[_Frame, _Utterance | None, bool]] = deque()
         self._socket = _bound_socket(host)
-        self._remote: tuple[str, int] | None = None
+        self.remote: tuple[str, int] | None = None
+        """Where we send: what the far end's SDP said; None before that."""
         self._running = False
         self._thread = threading.Thread(target=self._run, name=f"phone-rtp-{self.port}", daemon=True)
         self._waiters: list[asyncio.Future[None]] = []
@@ -96,7 +97,7 @@ class PhoneMedia:
 
     def connect(self, remote: tuple[str, int]) -> None:
         """Send to `remote` from now on; called again when a later answer names another."""
-        self._remote = remote
+        self.remote = remote
 
     async def stop(self) -> None:
         """End the thread and close the socket; may be called twice."""
@@ -157,10 +158,10 @@ class PhoneMedia:
         deadline = 0.0
         while self._running:
             now = time.monotonic()
-            if self._remote is None:
+            if self.remote is None:
                 deadline = now + _IDLE_S  # nothing to send yet; look again soon
             elif now >= deadline:
-                self._send(self._remote)
+                self._send(self.remote)
                 deadline += _FRAME_S
                 continue
             # poll counts whole milliseconds; the rest is slept, and a packet that comes meanwhile keeps
@@ -214,9 +215,9 @@ class PhoneMedia:
             if packet is None:
                 self.invalid += 1
                 continue
-            if self._remote is None and self._latch:
-                self._remote = source
-            if self._remote and source[0] != self._remote[0]:
+            if self.remote is None and self._latch:
+                self.remote = source
+            if self.remote and source[0] != self.remote[0]:
                 self.foreign += 1
                 continue
             loud = packet.payload_type == self.law.payload_type and self._loud(packet.payload)
