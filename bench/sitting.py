@@ -69,7 +69,7 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         return results.Sitting(*results.stamp(), table[0], results.compare(table), [])
 
     async def capacity() -> results.Sitting:
-        found = await alone.search(replace(case, calls=400), 50, 600, say)
+        found = await alone.search(replace(case, calls=150), 50, 600, say)
         return results.Sitting(*results.stamp(), [one.run for one in found.attempts if one.run], [], [found])
 
     async def crowds() -> crowd.Sitting:
