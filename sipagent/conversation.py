@@ -120,7 +120,7 @@ class Conversation:
         )
         self._resumes = resumes is not None
         self._connecting: asyncio.Task[None] | None = None
-        self._losses: deque[float] = deque(maxlen=MAX_LOSSES)
+        self._losses: deque[tuple[float, Reason]] = deque(maxlen=MAX_LOSSES)
         self._ends_s: float | None = None
         self._primed = self._playing_hold = False
         self.left: asyncio.Future[object] = self._loop.create_future()
@@ -196,12 +196,12 @@ class Conversation:
             RealtimeError: there is none to be had, or this happens again and again.
         """
         began_s = self._loop.time()
-        self._losses.append(began_s)
+        self._losses.append((began_s, lost.reason))
         log.warning("session_lost", why=lost.detail)
         self._emit(model.SessionLost, endpoint=self.line.endpoint, detail=lost.detail)
         self.talk.lost()
-        lately = [at for at in self._losses if began_s - at < LOSSES_WITHIN_S]
-        if len(lately) >= (MAX_SILENCES if lost.reason is Reason.REALTIME_SILENT else MAX_LOSSES):
+        lately = [reason for at, reason in self._losses if began_s - at < LOSSES_WITHIN_S]
+        if len(lately) >= MAX_LOSSES or lately.count(Reason.REALTIME_SILENT) >= MAX_SILENCES:
             raise RealtimeError(f"lost {len(lately)} times within {LOSSES_WITHIN_S:g} s")
         filler = asyncio.create_task(self._keep_company(), name="call-filler")
         try:

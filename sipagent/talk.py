@@ -90,6 +90,7 @@ class Talk:
         self._filling = False
         """The caller hears something of us because the answer is late."""
         self._nudge = Nudge(lambda: room.media.barge_in.voiced_at)
+        self._media.interruptible = True  # whatever the last word was of who had the caller before
         self._media.on_talk, self._media.on_quiet = self._on_talk, self._on_quiet
         self._media.on_cut, self._media.on_resume = self._on_cut, self._on_resume
 

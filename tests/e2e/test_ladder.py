@@ -216,6 +216,29 @@ async def test_an_endless_fall_ends_with_somebody_else(company: Any, root: Root)
     await node.nothing_left()
 
 
+async def test_who_comes_back_from_the_fallback_can_interrupt_the_agent_again(company: Any, root: Root) -> None:
+    """The last word of the talk before was to be heard to its end; this one's words are not."""
+    node = await company(
+        standin=faulty("drop@0.7", answer_ms=5000),
+        routes=[{"to": "100", "go": "agent:reception"}],
+        menus={"away": {"prompt": "Press one.", "keys": {"1": "agent:reception"}}},
+        agent={"fallback": "menu:away", "greeting": "Hello."},
+    )
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await hears(phone, node, node.settings.call.handover)
+        node.standin.faults = Faults()
+        await hears(phone, node, "Press one.")
+        await phone.press("1")
+        await until(lambda: len(node.of(model.SessionOpened)) == 5, "another talk")
+        await phone.hear_agent_start()
+        await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: bool(node.of(model.BargeIn)), "the agent to be cut")
+        await phone.hang_up()
+    await node.ended()
+    await node.nothing_left()
+
+
 async def test_no_model_at_all_and_the_caller_gets_the_fallback(company: Any, root: Root) -> None:
     node = await company(
         routes=[{"to": "100", "go": "agent:reception"}],
@@ -259,6 +282,24 @@ async def test_who_asks_again_and_gets_no_answer_again_need_not_wait_for_the_who
         await until(lambda: one_moment(node) in phone.media.received_payload(), "the word")
         await phone.say(bytes(range(1, 161)) * 50)
         await until(lambda: bool(recovered(node)), "another session")
+    await node.ended()
+    await node.nothing_left()
+
+
+async def test_a_model_that_is_silent_once_is_replaced_whatever_was_lost_before(rig: MakeRig) -> None:
+    node = await rig(faulty(), agent={"greeting": "Hello.", "fallback": "hangup"})
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(300)
+        node.standin.misbehave(parse_faults(["drop@0"]))
+        await until(lambda: len(recovered(node)) == 1, "another session")
+        node.standin.misbehave(parse_faults(["stuck"]))
+        await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: one_moment(node) in phone.media.received_payload(), "the word")
+        await phone.say(bytes(range(1, 161)) * 50)
+        await until(lambda: len(recovered(node)) == 2, "a third one")
+        assert not phone.ended
     await node.ended()
     await node.nothing_left()
 
