@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 ANNOUNCEMENT = SHORT_PROMPTS["one_moment"]
 """A prompt that the rig has rendered anyway."""
 ANSWER_MS = 1000
-GOODBYE_MS = 400
+GOODBYE_MS = 200
 """From the caller's hang-up until the worker hears of it, at most."""
 SECOND = 8000
 
