@@ -127,7 +127,7 @@ def _ari_corpus() -> list[dict[str, Any]]:
         ("ChannelHangupRequest", {"cause": 16}),
         ("ChannelDestroyed", {"cause": 16, "cause_txt": "Normal Clearing"}),
         ("ChannelStateChange", {}),
-        ("ChannelDtmfReceived", {"digit": "5", "duration_ms": 100}),
+        ("ChannelDtmfReceived", {"digit": "5", "duration_ms": 100, "timestamp": "2026-11-27T13:57:52.123+0000"}),
         ("ChannelHold", {"musicclass": "default"}),
         ("ChannelUnhold", {}),
         ("ChannelVarset", {"variable": "X", "value": "1"}),

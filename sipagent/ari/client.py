@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from sipagent.ari import events
+from sipagent.ari.keys import Keys
 from sipagent.errors import AriRefused, AriUnavailable
 from sipagent.meter import Meter
 
@@ -67,6 +68,13 @@ class ChannelEvents:
     def __init__(self, channel_id: str) -> None:
         self.channel_id = channel_id
         self._queue: asyncio.Queue[events.ChannelEvent] = asyncio.Queue()
+        self._keys = Keys()
+
+    def knows(self, event: events.ChannelEvent) -> bool:
+        """It is a key that was delivered before."""
+        if not isinstance(event, events.ChannelDtmfReceived):
+            return False
+        return not self._keys.is_new(event.digit, event.duration_ms, event.timestamp.timestamp() * 1000)
 
     def deliver(self, event: events.ChannelEvent) -> None:
         """Called by the client."""
@@ -91,7 +99,7 @@ class AriClient:
         self.answers = Meter(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
         """How long requests took."""
         self.counts: Counter[str] = Counter()
-        """Events skipped by type, reconnections, requests that timed out."""
+        """Events skipped by type, keys that were told twice, reconnections, requests that timed out."""
         self._url = url.rstrip("/") + "/ari"
         self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
         self._on_call = on_call
@@ -232,7 +240,10 @@ class AriClient:
                 self.counts[f"unread:{event.type or 'garbage'}"] += 1
             case _:
                 if listener := self._listeners.get(event.channel.id):
-                    listener.deliver(event)
+                    if listener.knows(event):
+                        self.counts["keys_told_twice"] += 1
+                    else:
+                        listener.deliver(event)
                 elif isinstance(event, events.StasisStart):
                     self._on_call(event)
 

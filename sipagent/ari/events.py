@@ -6,6 +6,7 @@ garbage; the client counts both. Field names are ARI's.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -88,10 +89,11 @@ class ChannelStateChange(msgspec.Struct, frozen=True, tag_field="type", tag="Cha
 
 
 class ChannelDtmfReceived(msgspec.Struct, frozen=True, tag_field="type", tag="ChannelDtmfReceived"):
-    """A key, reported when it is let go (RFC 4733 never reaches the RTP leg)."""
+    """A key, reported when it is let go (RFC 4733 never reaches the RTP leg), and by times once more: see `keys`."""
 
     channel: Channel
     digit: Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
+    timestamp: Annotated[dt.datetime, msgspec.Meta(tz=True)]
     duration_ms: int = 0
 
 

@@ -1,5 +1,6 @@
 """Asterisk's JSON: what we act on, what we pass over, what is none."""
 
+import datetime as dt
 import json
 
 import pytest
@@ -49,12 +50,24 @@ def test_rest_response() -> None:
     assert events.parse(text) == events.RestResponse("7", 204, "No Content", "")
 
 
+KEY = '{"type":"ChannelDtmfReceived","digit":"%s","channel":{"id":"1"},"timestamp":"%s","duration_ms":100}'
+
+
+def test_key() -> None:
+    key = events.parse(KEY % ("5", "2026-11-27T13:57:52.123+0000"))
+    assert isinstance(key, events.ChannelDtmfReceived)
+    assert (key.digit, key.duration_ms) == ("5", 100)
+    assert key.timestamp == dt.datetime(2026, 11, 27, 13, 57, 52, 123_000, dt.UTC)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ('{"type":"ChannelVarset","variable":"X"}', "ChannelVarset"),
         ('{"type":"StasisStart","args":5}', "StasisStart"),
-        ('{"type":"ChannelDtmfReceived","digit":"","channel":{"id":"1"}}', "ChannelDtmfReceived"),
+        ('{"type":"ChannelDtmfReceived","digit":"5","channel":{"id":"1"}}', "ChannelDtmfReceived"),
+        (KEY % ("", "2026-11-27T13:57:52.123+0000"), "ChannelDtmfReceived"),
+        (KEY % ("5", "2026-11-27T13:57:52.123"), "ChannelDtmfReceived"),
         ("{}", ""),
         ("[1]", ""),
         ("", ""),
@@ -72,7 +85,7 @@ def test_garbage_never_raises(data: bytes | str) -> None:
 @given(
     st.sampled_from(["StasisStart", "StasisEnd", "ChannelDtmfReceived", "RESTResponse", "ChannelDestroyed"]),
     st.dictionaries(
-        st.sampled_from(["channel", "args", "digit", "status_code", "request_id", "cause"]),
+        st.sampled_from(["channel", "args", "digit", "timestamp", "status_code", "request_id", "cause"]),
         st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just(CHANNEL),
     ),
 )

@@ -18,6 +18,7 @@ from sipagent.tones import looped
 from tests.e2e.conftest import Rig
 from tests.e2e.test_flow import company
 from tests.e2e.test_transfers import INTENT, SCRIPT, say
+from tests.impairment import Plan, Profile, Relay
 from tests.waiting import until
 
 __all__ = ["company"]
@@ -113,6 +114,44 @@ async def test_digits_reach_the_tool_and_nobody_else(
         assert CARD not in place
         assert CARD[:-1] not in place
     assert "(card)" in told  # what the bank echoed
+    await node.nothing_left()
+
+
+KEYS = {
+    "a line that stalls": (Profile(stall_every_ms=900, stall_ms=500), 5, 3),
+    "a fast dialler": (Profile(), 3, 0),
+}
+"""Each with the frames that a key is held, and those that it is up besides two."""
+
+
+@pytest.mark.parametrize("name", KEYS)
+async def test_keys_that_come_close_count_once(
+    company: Company,
+    root: Root,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """Asterisk tells of a key twice when the one before is not over."""
+    profile, held, up = KEYS[name]
+    monkeypatch.setattr("sipagent.phone.media._DIGIT_FRAMES", held)
+    monkeypatch.setattr("sipagent.phone.media._DIGIT_GAP_FRAMES", up)
+    node = await company(
+        standin=scripted(tmp_path, ("where is my order", "collect_digits", 'name = "card"')),
+        **agent(digits=["card"]),
+        digits={"card": {"description": "the card number", "min_digits": 13, "max_digits": 30, "luhn": True}},
+    )
+    async with Relay(Plan(profile, 3)) as relay:
+        monkeypatch.setattr("sipagent.phone.phone.PhoneMedia", relay.phone_media())
+        async with node.phone() as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            await say(phone, root, "where is my order")
+            await until(lambda: bool(node.of(model.ToolCalled)), "the tool")
+            await phone.press(CARD + "#")
+            await until(lambda: bool(returned(node)), "its result")
+        await node.ended()
+    assert [(event.digits, event.result) for event in node.of(model.DigitsCollected)] == [(16, "ok")]
     await node.nothing_left()
 
 
