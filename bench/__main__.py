@@ -261,20 +261,23 @@ def run_export(
     _keep(export.Sitting(*results.stamp(), records, _run(export.compare(case, print))), out)
 
 
-@app.command("overload", epilog="Example: python -m bench overload --fifo --machine-percent 60")
+_ROOM = overload.Case()
+
+
+@app.command("overload", epilog="Example: python -m bench overload --per-second 6 --core-percent 60")
 def run_overload(
-    machine_percent: Annotated[int, typer.Option(min=0, max=100, help="Of [limits]: of all cores.")] = 80,
-    core_percent: Annotated[int, typer.Option(min=0, max=100, help="Of [limits]: of a worker's core.")] = 0,
-    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = 3.0,
-    hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, from its answer.")] = 60.0,
-    seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = 20.0,
-    fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = False,
+    core_percent: Annotated[
+        int, typer.Option(min=0, max=100, help="Of [limits]: of a worker's core.")
+    ] = _ROOM.core_percent,
+    per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = _ROOM.per_second,
+    hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, from its answer.")] = _ROOM.hold_s,
+    seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = _ROOM.seconds,
+    fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = _ROOM.fifo,
     out: OutOption = build.BUILD / "overload.json",
 ) -> None:
     """Whole node, more calls than it has room for: how do those sound that are in, and what do the others hear?"""
-    found = _run(
-        overload.overload(overload.Case(machine_percent, core_percent, per_second, hold_s, seconds, fifo), print)
-    )
+    case = overload.Case(core_percent, per_second, hold_s, seconds, fifo)
+    found = _run(overload.overload(case, print))
     print(overload.describe(found))
     _keep(found, out)
 

@@ -149,7 +149,8 @@ class _Hum:
 
 async def _worker_config(folder: Path, calls: int, first_port: int, url: str, ari_port: int) -> Path:
     file = folder / "sipagent.toml"
-    # Even ports only, so two a call; none is needed twice.
+    # Even ports only, so two a call; none is needed twice. Priority is the rig's to give, to each bridge the same, and
+    # the gate would end the search for what a core carries before the core does.
     file.write_text(
         f"""
 run_dir = "{folder}"
@@ -167,11 +168,13 @@ greeting = ""
 no_input_s = 120
 [numbers]
 "*" = "bench"
+[worker]
+realtime_priority = 0
 [limits]
 core_percent = 0
 [log]
 format = "json"
-"""  # the gate would end the search for what a core carries before the core does
+"""
     )
     settings = load(file)
     spoken = folder / "prompts"

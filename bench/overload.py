@@ -1,7 +1,7 @@
 """Half again as many calls as the node has room for: do those who are in hear what they should, and what do the others?
 
 Calls come all the time, each for the same while, so many that half again as many would be up at once as there is room
-for: what `[limits]` leaves of the machine (`machine_percent`) or of a worker's core (`core_percent`). Every caller is
+for, by `[limits] core_percent` and whatever else keeps a busy worker from taking calls. Every caller is
 followed by the load generator, those that are turned away too: from their INVITE to the first sound of a voice.
 """
 
@@ -19,6 +19,7 @@ from bench.callers import Signalling
 from bench.generator import PATIENCE_S, Greeted, Voice
 from bench.results import Figures
 from bench.whole import Node, Shape, Spent, whole
+from sipagent.config.limits import Limits
 
 MAX_PACING_P99_MS = 5.0
 MAX_VOICE_S = 1.0
@@ -32,14 +33,14 @@ Say = Callable[[str], None]
 class Case:
     """What is run."""
 
-    machine_percent: int = 80
-    core_percent: int = 0
+    core_percent: int = Limits().core_percent
     per_second: float = 3.0
     hold_s: float = 60.0
     """Each call: `per_second` times this would be up at once, were there room."""
     seconds: float = 20.0
     """The window, which begins when the node has been full for a while."""
-    fifo: bool = False
+    fifo: bool = True
+    """Priority for worker and Asterisk, as by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,7 @@ async def overload(case: Case, say: Say) -> Overload:
     ramp_s = case.hold_s + REST_S
     calls = round(case.per_second * (ramp_s + case.seconds))
     slots = round(case.per_second * (case.hold_s + REST_S)) + 10
-    room = {"machine_percent": case.machine_percent, "core_percent": case.core_percent}
-    shape = Shape(slots, greeting=GREETING, by_order=True, fifo=case.fifo, **room)
+    shape = Shape(slots, greeting=GREETING, by_order=True, fifo=case.fifo, core_percent=case.core_percent)
     async with whole(shape, say) as node:
         async with node.dial(calls, case.per_second, case.hold_s) as callers:
             await asyncio.sleep(ramp_s)

@@ -284,9 +284,8 @@ def _overload(found: overload.Overload) -> str:
         ("passed", _verdict(found.faults)),
     ]
     case = found.case
-    about = (
-        f"`machine_percent = {case.machine_percent}`, `core_percent = {case.core_percent}`, calls of {case.hold_s:g} s."
-    )
+    priority = "worker and Asterisk with priority" if case.fifo else "no priority"
+    about = f"`core_percent = {case.core_percent}`, {priority}, calls of {case.hold_s:g} s."
     return f"{_table(('what', 'measured'), rows)}\n\n{about}"
 
 

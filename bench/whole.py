@@ -59,9 +59,8 @@ class Shape:
     """Real-time priority: worker and Asterisk by their own `realtime_priority`, the load generator as well."""
     records: int = 0
     """Calls of the past that its records hold."""
-    machine_percent: int = 0
     core_percent: int = 0
-    """Of [limits]: above them no call is taken. 0: whatever comes, since how many that may be is what is measured."""
+    """Of [limits]: above it no call is taken. 0: whatever comes, since how many that may be is what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +256,6 @@ greeting = "{shape.greeting}"
 no_input_s = 120
 [limits]
 core_percent = {shape.core_percent}
-machine_percent = {shape.machine_percent}
 [numbers]
 100 = "bench"
 [log]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from sipagent.config import WorkerSettings
+from sipagent.config import AsteriskSettings, WorkerSettings
 
 log = structlog.get_logger()
 
@@ -47,16 +47,18 @@ def settle(settings: WorkerSettings, number: int) -> None:
             "worker.realtime_priority",
             lambda: os.sched_setscheduler(0, policy, os.sched_param(settings.realtime_priority)),
             _NEEDS,
+            asked="realtime_priority" in settings.model_fields_set,
         )
 
 
-def prioritise(pid: int, priority: int) -> None:
+def prioritise(pid: int, settings: AsteriskSettings) -> None:
     """Asterisk, with all its threads and those that they start, before everything of normal priority; 0: as it is.
 
     What is not permitted is only told.
     """
-    if priority:
-        _attempt("asterisk.realtime_priority", lambda: _round_robin(pid, priority), _NEEDS)
+    if priority := settings.realtime_priority:
+        asked = "realtime_priority" in settings.model_fields_set
+        _attempt("asterisk.realtime_priority", lambda: _round_robin(pid, priority), _NEEDS, asked=asked)
 
 
 def _round_robin(pid: int, priority: int) -> None:
@@ -75,11 +77,13 @@ _NEEDS = (
 )
 
 
-def _attempt(key: str, act: Callable[[], object], mend: str) -> None:
+def _attempt(key: str, act: Callable[[], object], mend: str, *, asked: bool = True) -> None:
+    """What the operator has not `asked` for is a default, which many machines do not permit."""
     try:
         act()
     except (OSError, ValueError) as error:
-        log.warning("tuning_refused", key=key, error=str(error), mend=mend)
+        tell = log.warning if asked else log.info
+        tell("tuning_refused", key=key, error=str(error), mend=mend)
 
 
 def resident_bytes() -> int:

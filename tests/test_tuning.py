@@ -14,10 +14,14 @@ from structlog.testing import capture_logs
 
 from sipagent import node, tuning
 from sipagent.asterisk.root import Root
-from sipagent.config import Settings, WorkerSettings
+from sipagent.config import AsteriskSettings, Settings, WorkerSettings
 from tests.asterisk.fixtures import free_port
 
 PRIORITY = 7
+NOBODY = 2**22 + 1
+"""Beyond the greatest process id there is."""
+ASKED = AsteriskSettings(realtime_priority=PRIORITY)
+NONE = AsteriskSettings(realtime_priority=0)
 PROGRAM = """
 import sys, threading
 for _ in range(3):
@@ -60,7 +64,7 @@ def policies(pid: int) -> dict[int, int]:
 
 def test_every_thread_has_it_and_those_that_come(program: subprocess.Popen[str], permitted: bool) -> None:
     with capture_logs() as logs:
-        tuning.prioritise(program.pid, PRIORITY)
+        tuning.prioritise(program.pid, ASKED)
     assert len(policies(program.pid)) == 4
     assert set(policies(program.pid).values()) == {os.SCHED_RR if permitted else os.SCHED_OTHER}
     told = [(entry["event"], entry["key"]) for entry in logs]
@@ -76,16 +80,40 @@ def test_every_thread_has_it_and_those_that_come(program: subprocess.Popen[str],
 
 def test_nobody_has_it_who_was_not_given_it(program: subprocess.Popen[str]) -> None:
     before = policies(program.pid)
-    tuning.prioritise(program.pid, 0)
+    tuning.prioritise(program.pid, NONE)
     assert policies(program.pid) == before
 
 
 def test_what_is_not_to_be_had_is_told_and_no_more() -> None:
     with capture_logs() as logs:
-        tuning.prioritise(2**22 + 1, PRIORITY)  # beyond the greatest process id there is
-        tuning.settle(WorkerSettings(cpus=(100_000,)), 1)
+        tuning.prioritise(NOBODY, ASKED)
+        tuning.settle(WorkerSettings(cpus=(100_000,), realtime_priority=0), 1)
     assert [entry["key"] for entry in logs] == ["asterisk.realtime_priority", "worker.cpus"]
     assert all(entry["mend"] for entry in logs)
+    assert {entry["log_level"] for entry in logs} == {"warning"}
+
+
+def test_priority_is_the_default_and_no_warning_where_it_is_not_permitted() -> None:
+    assert AsteriskSettings().realtime_priority == WorkerSettings().realtime_priority > 0
+    with capture_logs() as logs:
+        tuning.prioritise(NOBODY, AsteriskSettings())
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("tuning_refused", "info")]
+
+
+SETTLES = """
+import os
+from sipagent import tuning
+from sipagent.config import WorkerSettings
+tuning.settle(WorkerSettings(), 1)
+print(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)
+"""
+
+
+def test_a_worker_has_it(permitted: bool) -> None:
+    ran = subprocess.run([sys.executable, "-c", SETTLES], capture_output=True, text=True, check=True)
+    policy, priority = map(int, ran.stdout.split()[-2:])
+    wanted = (os.SCHED_RR | os.SCHED_RESET_ON_FORK, WorkerSettings().realtime_priority)
+    assert (policy, priority) == (wanted if permitted else (os.SCHED_OTHER, 0))
 
 
 @pytest.mark.e2e
@@ -93,7 +121,7 @@ async def test_a_real_asterisk(tmp_path: Path, root: Root, permitted: bool) -> N
     ports = {"http_port": free_port(), "sip_port": free_port(), "password": "a", "phone_password": "p"}
     settings = Settings(
         run_dir=tmp_path,
-        asterisk=ports | {"realtime_priority": PRIORITY},
+        asterisk=ports,
         agents={"a": {"instructions": "x"}},
         numbers={"100": "a"},
     )

@@ -35,12 +35,10 @@ class Limits(Section):
     """At once from one number; 0: no limit. Who hides their number is not counted."""
     per_second: float = Field(0.0, ge=0)
     """New calls in; 0: no limit. Each worker has its even share."""
-    core_percent: int = Field(90, ge=0, le=100)
-    """A worker that uses more of its core than this takes no new calls, so that those it has sound as they should;
-    another worker gets them. So it is with one whose 20 ms clock comes late, or whom Asterisk answers late: then the
-    machine is too busy. 0: none of that is looked at."""
-    machine_percent: int = Field(0, ge=0, le=100)
-    """No new calls while the whole machine uses more of its cores for two seconds on end; 80 is right where it does
-    nothing but calls. 0: never mind, since other work gives way to calls that have priority."""
+    core_percent: int = Field(80, ge=0, le=100)
+    """A worker that runs, or waits for a core, for more of the time than this, two seconds on end, takes no new calls,
+    so that those it has sound as they should; another worker gets them. So it is with one that has priority and waits
+    all the same, since others' calls have the cores, and with one whose 20 ms clock comes late, or whom Asterisk
+    answers late. 0: none of that is looked at."""
     full: Destination | None = None
     """Where those go who find no room; None: they are told that all lines are busy (503 for a trunk)."""

@@ -50,10 +50,10 @@ class AsteriskSettings(Section):
     """Behind NAT: the public address that far ends outside of `local_networks` are told, for SIP and RTP."""
     local_networks: tuple[Network, ...] = ()
     """Reached without the NAT: the office, a PBX on the LAN."""
-    realtime_priority: int = Field(0, ge=0, le=90)
-    """1 to 90: what `asterisk up` starts is scheduled round-robin before everything of normal priority (SCHED_RR). It
-    belongs to the same key of [worker]: every packet passes both, and workers with priority starve an Asterisk without.
-    Needs RLIMIT_RTPRIO (systemd: LimitRTPRIO=90) or CAP_SYS_NICE."""
+    realtime_priority: int = Field(10, ge=0, le=90)
+    """The Asterisk that we start is scheduled round-robin before everything of normal priority (SCHED_RR), where that
+    is permitted: RLIMIT_RTPRIO (systemd: LimitRTPRIO=90) or CAP_SYS_NICE. It belongs to the same key of [worker]: every
+    packet passes both, and workers with priority starve an Asterisk without. 0: as other work."""
 
     @field_validator("host")
     @classmethod
@@ -249,9 +249,10 @@ class WorkerSettings(Section):
 
     nice: int = Field(0, ge=-20, le=19)
     """-10 lets calls go before other work of the machine; below 0 needs CAP_SYS_NICE (systemd: Nice=-10)."""
-    realtime_priority: int = Field(0, ge=0, le=90)
-    """1 to 90: scheduled round-robin before everything of normal priority (SCHED_RR), and so should be Asterisk
-    ([asterisk] realtime_priority); needs RLIMIT_RTPRIO (systemd: LimitRTPRIO=90) or CAP_SYS_NICE."""
+    realtime_priority: int = Field(10, ge=0, le=90)
+    """Workers are scheduled round-robin before everything of normal priority (SCHED_RR), and so should be Asterisk
+    ([asterisk] realtime_priority), where that is permitted: RLIMIT_RTPRIO (systemd: LimitRTPRIO=90) or CAP_SYS_NICE.
+    0: as other work."""
     cpus: tuple[int, ...] = ()
     """Worker N runs on the Nth of these cores (in turn) and nowhere else; empty: the kernel decides."""
 
