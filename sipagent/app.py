@@ -196,7 +196,8 @@ class ControlProcess:
         recording.add_done_callback(told_if_failed)
         workers = asyncio.create_task(self._run_workers(prompts), name="workers")
         serving = asyncio.create_task(api.run(door, door.within()), name="api")
-        beating = asyncio.create_task(Heartbeat(self._manager, self.live).run(), name="heartbeat")
+        heartbeat = Heartbeat(self._manager, self.live, on_mute=self._rescue.mute, on_voice=self._rescue.speaks)
+        beating = asyncio.create_task(heartbeat.run(), name="heartbeat")
         log.info("control_started", api=self._settings.control.url, login=self._settings.control.login)
         try:
             async with _beside(self.probes.run(), "probes"), _beside(self.endpoints.run(), "endpoints"):

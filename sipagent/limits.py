@@ -7,14 +7,13 @@ and goes on when a worker dies. How busy a worker is, it knows itself.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from sipagent import tuning
 from sipagent.ari.objects import ChannelHandle
 from sipagent.config.limits import Limits
 from sipagent.meter import Histogram, Meter
@@ -86,20 +85,7 @@ class Spent:
     @classmethod
     def now(cls) -> Spent:
         """By the kernel's word."""
-        return cls(time.process_time(), _waited_s(), _is_first())
-
-
-def _waited_s() -> float:
-    """Of the main thread, which is the loop's (the kernel's Documentation/scheduler/sched-stats.rst: run_delay)."""
-    try:
-        _on_core_ns, waited_ns, _slices = map(int, Path("/proc/self/schedstat").read_text("ascii").split())
-    except (OSError, ValueError):  # a kernel that does not count
-        return 0.0
-    return waited_ns / 1e9
-
-
-def _is_first() -> bool:
-    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in {os.SCHED_RR, os.SCHED_FIFO}
+        return cls(time.process_time(), tuning.waited_s(), tuning.is_first())
 
 
 class Load:

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 BUFFERED_EVENTS = 10_000
 """About an hour of one worker's calls at full load, 5 MB."""
-STATE_EVERY_S = 0.5
+STATE_EVERY_S = 0.2
 LINGER_S = 0.02
 MAX_BATCH = 500
 RECONNECT_S = 0.5

@@ -86,6 +86,23 @@ def _attempt(key: str, act: Callable[[], object], mend: str, *, asked: bool = Tr
         tell("tuning_refused", key=key, error=str(error), mend=mend)
 
 
+def waited_s(pid: int | None = None) -> float:
+    """How long this process, or another one of this machine, had no core while it wanted one; 0 where nobody counts.
+
+    Of its main thread, which is the loop's (the kernel's Documentation/scheduler/sched-stats.rst: run_delay).
+    """
+    try:
+        _on_core_ns, waited_ns, _slices = Path(f"/proc/{pid or 'self'}/schedstat").read_text("ascii").split()
+        return int(waited_ns) / 1e9
+    except (OSError, ValueError):  # it has ended, or the kernel does not count
+        return 0.0
+
+
+def is_first() -> bool:
+    """This process has priority: it waits only for what has the same."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in {os.SCHED_RR, os.SCHED_FIFO}
+
+
 def resident_bytes() -> int:
     """Memory of this process that is in use now (proc(5), statm)."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

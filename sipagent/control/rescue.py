@@ -3,6 +3,8 @@
 The channels are alive in Asterisk, which needs no worker to keep them. What a worker must know to go on is on each of
 them (`carried`). Only what nobody takes over within `PATIENCE_S` counts as lost.
 
+One that is mute may speak again: until it does, or is killed, its callers hear music as well.
+
 A worker that is not linked is dead: if its process lives all the same, it is ended first. Nobody would hear of its
 calls, and whoever took them from it while it serves them would have them hung up.
 """
@@ -10,7 +12,8 @@ calls, and whoever took them from it while it serves them would have them hung u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import aiohttp
 import structlog
@@ -33,7 +36,7 @@ ASTERISK_TIMEOUT_S = 2.0
 
 
 class Rescue:
-    """Minds the workers' deaths. `aclose` at the end."""
+    """Minds the workers' silence and deaths. `aclose` at the end."""
 
     def __init__(
         self, hub: Hub, live: Live, settings: Callable[[], Settings], end: Callable[[int], None] = kill
@@ -42,6 +45,8 @@ class Rescue:
         self._end = end
         self._hub, self._live, self._settings = hub, live, settings
         self._tasks: set[asyncio.Task[None]] = set()
+        self._mute: dict[int, asyncio.Future[bool]] = {}
+        """Workers whose callers hear music: it speaks again, or it is gone."""
         live.on_worker_lost = self._on_lost
 
     async def aclose(self) -> None:
@@ -52,16 +57,38 @@ class Rescue:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def mute(self, worker: int) -> None:
+        """Nothing is heard of it, and so nothing is to be heard for its callers."""
+        calls = [call for call in self._live.calls.values() if call.worker == worker and call.state != ORPHANED]
+        channels = _with_us(calls)
+        log.warning("worker_mute", worker=worker, calls=len(channels))
+        speaks = self._mute[worker] = asyncio.get_running_loop().create_future()
+        self._start(self._keep_company(channels, speaks))
+
+    def speaks(self, worker: int) -> None:
+        """It was only halted."""
+        if speaks := self._mute.pop(worker, None):
+            speaks.set_result(True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="rescue")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_company(self, channels: list[str], speaks: asyncio.Future[bool]) -> None:
+        await self._music("POST", channels)
+        if await speaks:
+            await self._music("DELETE", channels)
+
     def _on_lost(self, worker: int) -> None:
+        if speaks := self._mute.pop(worker, None):
+            speaks.set_result(False)  # who adopts them ends it
         orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
         if orphans:
             dead = self._live.workers[worker]
             if dead.pid:
                 self._end(dead.pid)
-            order = Adopt(worker=worker, run=dead.run)
-            task = asyncio.create_task(self._rescue(order, orphans), name="rescue")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._rescue(Adopt(worker=worker, run=dead.run), orphans))
 
     async def _rescue(self, order: Adopt, orphans: list[LiveCall]) -> None:
         log.error("worker_lost", worker=order.worker, calls=len(orphans))
@@ -78,18 +105,23 @@ class Rescue:
                 break
         else:
             # Whoever comes next adopts them by itself; until then they hear that they are not forgotten.
-            await self._music([call.call_id for call in orphans if call.step.partition(":")[0] not in NOT_WITH_US])
+            await self._music("POST", _with_us(orphans))
         await asyncio.sleep(PATIENCE_S)
         self._live.give_up(order.worker)
 
-    async def _music(self, channels: list[str]) -> None:
+    async def _music(self, method: str, channels: list[str]) -> None:
         asterisk = self._settings().asterisk
         auth = aiohttp.encode_basic_auth(asterisk.username, asterisk.password.get_secret_value())
         timeout = aiohttp.ClientTimeout(total=ASTERISK_TIMEOUT_S)
         try:
             async with aiohttp.ClientSession(headers={"Authorization": auth}, timeout=timeout) as http:
                 for channel in channels:
-                    async with http.post(f"{asterisk.url}/ari/channels/{channel}/moh"):
+                    async with http.request(method, f"{asterisk.url}/ari/channels/{channel}/moh"):
                         pass
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("no_music_for_orphans", error=str(error))
+
+
+def _with_us(calls: Iterable[LiveCall]) -> list[str]:
+    """The channels of those who hear nobody else."""
+    return [call.call_id for call in calls if call.step.partition(":")[0] not in NOT_WITH_US]

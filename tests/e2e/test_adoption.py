@@ -15,6 +15,7 @@ from sipagent.phone.phone import Phone
 from tests.e2e.desk import ANSWERS, desk
 from tests.e2e.service_node import login_at, running, service_node, service_node_of_its_own
 from tests.e2e.test_processes import on, sipagent
+from tests.e2e.test_transfers import say
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -68,6 +69,26 @@ async def test_the_conversation_goes_on(
         await node.ready()
     assert "0 active channels" in await asterisk.cli("core show channels count")
     assert "-bridge-" not in await asterisk.cli("bridge show all")
+
+
+async def test_a_worker_that_was_only_halted_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
+    """Its caller hears music meanwhile, and nobody is killed."""
+    async with service_node(asterisk, root, tmp_path, CONFIG, CONTROL__WORKERS=1) as node, node.phone() as phone:
+        await phone.dial("100")
+        await phone.hear_agent_start()
+        await phone.wait_quiet(400)
+        before = (await node.get("/readyz"))[1]["workers"]
+        call = await node.kill_its_worker(signal.SIGSTOP)
+        await hears_more(phone, 10)
+        os.kill(before[0]["pid"], signal.SIGCONT)
+        await phone.wait_quiet(400)
+        await say(phone, root, "where is my order")
+        await phone.hear_agent_start()
+        assert [(one["worker"], one["pid"]) for one in (await node.get("/readyz"))[1]["workers"]] == [
+            (one["worker"], one["pid"]) for one in before
+        ]
+        history = (await node.get(f"/v1/calls/{call['call_id']}"))[1]["history"]
+        assert "call_adopted" not in [event["type"] for event in history["events"]]
 
 
 async def test_a_menu_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
