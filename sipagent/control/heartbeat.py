@@ -32,7 +32,7 @@ to be read, and no more than this counts as their silence."""
 MUTE_S = 0.4
 """Workers speak every 0.2 s (`link.STATE_EVERY_S`), and their loop turns every 20 ms. Time in which one waits for a
 core does not count: that is the machine, and its callers hear the agent all the same, if late."""
-HANGS_S = 2.5
+HANGS_S = 2.0
 """One that says nothing for so long is not busy. The callers of one that was only halted would be better off if it were
 left alone, hence not sooner."""
 

@@ -81,10 +81,11 @@ class Rescue:
             await self._music("DELETE", channels)
 
     def _on_lost(self, worker: int) -> None:
+        orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
         if speaks := self._mute.pop(worker, None):
             speaks.set_result(False)  # who adopts them ends it
-        orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
-        if orphans:
+        # Of one that was mute nobody knows who has come to it since.
+        if orphans or speaks:
             dead = self._live.workers[worker]
             if dead.pid:
                 self._end(dead.pid)

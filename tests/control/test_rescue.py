@@ -65,6 +65,16 @@ async def test_a_worker_without_calls_may_link_again(node: Node) -> None:
     assert node.happened.empty()
 
 
+async def test_who_came_to_a_mute_worker_is_taken_from_it_when_it_is_dead(node: Node) -> None:
+    """Nobody has heard of them, it neither."""
+    node.live.worker_here(2, 4712, "run-of-2")
+    node.says(3, accepting=True)
+    node.rescue.mute(2)
+    node.live.worker_lost(2)
+    assert await node.next() == ("end", 4712)
+    assert await node.next() == ("worker 3", (2, "run-of-2"))
+
+
 @pytest.mark.parametrize(("accepting", "taker"), [(True, "worker 3"), (False, "worker 2")])
 async def test_a_worker_that_drains_takes_them_when_nobody_else_can(node: Node, accepting: bool, taker: str) -> None:
     """They are no new calls."""
