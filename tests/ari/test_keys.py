@@ -58,10 +58,10 @@ def test_what_was_told_again_too_late_was_pressed() -> None:
     assert new([(0, "1", 100), (1, "1", 100), (GAP_MS + 1600, "1", 100)]) == "111"
 
 
-def test_a_wrong_guess_swallows_no_key() -> None:
-    """The second seems to have begun within the gap, and the third to be queued: of which Asterisk tells only once."""
-    told = [(0, "1", 60), (80, "1", 60), (180, "1", 60), (280, "1", 60)]
-    assert new(told) == "1111"
+@pytest.mark.parametrize(("held_ms", "up_ms"), [(60, 30), (60, 40), (100, 40), (250, 30)])
+def test_a_fast_dialler_loses_no_key(held_ms: float, up_ms: float) -> None:
+    """Each may be in Asterisk's queue, and none is."""
+    assert new([(at * (held_ms + up_ms), "1", held_ms) for at in range(12)]) == "1" * 12
 
 
 def test_queued_ones_are_told_again_in_their_order() -> None:

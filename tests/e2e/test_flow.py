@@ -20,6 +20,7 @@ from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import FliteVoice, Prompts, prompt_folder, render
 from sipagent.house import Policy
 from sipagent.outcome import Reason
+from sipagent.phone import scenario
 from sipagent.phone.phone import Phone
 from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
@@ -215,6 +216,41 @@ async def test_digits_are_read_back_and_leave_no_trace(
     await node.ended()
     assert "4711" not in "".join(str(event) for event in node.events)
     assert "4711" not in "".join(capfd.readouterr())
+
+
+async def test_keys_by_sip_info_count_once(
+    company: Callable[..., Awaitable[Rig]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A telephone that tells of 250 ms for every key, whatever it was (RFC 6086; Asterisk takes it beside RFC 4733)."""
+
+    def with_info(caller: scenario.Caller) -> str:
+        keys = "".join(
+            f'<pause milliseconds="200"/><send retrans="500">{_info(caller, key)}</send><recv response="200"/>'
+            for key in "47711122#"
+        )
+        plain = scenario.scenario(caller)
+        assert plain.count('<label id="41"/>') == 1
+        return plain.replace('<label id="41"/>', keys + '<label id="41"/>')
+
+    monkeypatch.setattr("sipagent.phone.sipp.scenario", with_info)
+    node = await company(
+        agent={"instructions": "The account is {account}.", "greeting": "Hello."},
+        routes=[{"to": "100", "go": "collect:account"}],
+        collects={"account": {"prompt": "Your number.", "variable": "account", "then": "agent:reception"}},
+    )
+    async with node.phone() as phone:
+        await phone.dial("100")
+        await until(lambda: bool(node.standin.live), "the agent")
+        await phone.hear_agent_start()
+        (session,) = node.standin.live
+        assert "The account is 47711122." in str(session.record.received)
+    await node.ended()
+    await node.nothing_left()
+
+
+def _info(caller: scenario.Caller, key: str) -> str:
+    text = scenario._request("INFO", "[next_url]", caller, headers="[routes]\n", body=f"Signal={key}\nDuration=250")
+    return text.replace("application/sdp", "application/dtmf-relay")
 
 
 async def test_a_menu_full_of_keys_is_a_menu(company: Callable[..., Awaitable[Rig]]) -> None:
