@@ -93,6 +93,8 @@ class WorkerState(msgspec.Struct, frozen=True, tag_field="type", tag="worker_sta
     counts: dict[str, int] = {}
     """What else was counted since the worker's start; the names are those of `observe.scraped`."""
     cpu_s: float = 0.0
+    waited_s: float = 0.0
+    """For a core, which its loop wanted and had not."""
     rss_bytes: int = 0
     tasks: int = 0
     """Of its event loop: what a call leaves behind shows here first."""

@@ -171,6 +171,7 @@ class Worker:
                 "blocks_dropped": blocks_dropped,
             },
             cpu_s=round(time.process_time(), 3),
+            waited_s=round(tuning.waited_s(), 3),
             rss_bytes=tuning.resident_bytes(),
             tasks=len(asyncio.all_tasks()),
             standby=self.standby.ready,

@@ -182,6 +182,9 @@ class WorkerCollector(Collector):
         self._restarted = family("worker_restarts_total", "counter", "Times it died and was started again.", "worker")
         self._dropped = family("worker_events_dropped_total", "counter", "Events that found no room.", "worker")
         self._cpu = family("worker_cpu_seconds_total", "counter", "Processor time of the worker.", "worker")
+        self._waited = family(
+            "worker_wait_seconds_total", "counter", "How long the worker wanted a core and had none.", "worker"
+        )
         self._memory = family("worker_resident_memory_bytes", "gauge", "Resident memory of the worker.", "worker")
         self._tasks = family("worker_tasks", "gauge", "Tasks of its event loop: a few for each call.", "worker")
         self._pacing = family(
@@ -207,7 +210,8 @@ class WorkerCollector(Collector):
                 there[str(number)] = state
         yield from (up, restarted)
         asterisk, accepting, calls = self._asterisk.gauge(), self._accepting.gauge(), self._calls.gauge()
-        cpu, memory, dropped = self._cpu.counter(), self._memory.gauge(), self._dropped.counter()
+        cpu, waited = self._cpu.counter(), self._waited.counter()
+        memory, dropped = self._memory.gauge(), self._dropped.counter()
         tasks, standby = self._tasks.gauge(), self._standby.gauge()
         pacing, ari = self._pacing.histogram(), self._ari.histogram()
         counters = {key: family.counter() for key, family in self._counters.items()}
@@ -217,6 +221,7 @@ class WorkerCollector(Collector):
             accepting.add_metric(labels, state.accepting)
             calls.add_metric(labels, state.calls)
             cpu.add_metric(labels, state.cpu_s)
+            waited.add_metric(labels, state.waited_s)
             memory.add_metric(labels, state.rss_bytes)
             tasks.add_metric(labels, state.tasks)
             standby.add_metric(labels, state.standby)
@@ -226,7 +231,8 @@ class WorkerCollector(Collector):
             for family, seen in ((pacing, state.pacing), (ari, state.ari)):
                 if seen is not None:
                     family.add_metric(labels, _buckets(seen), seen.sum_s)
-        yield from (asterisk, accepting, calls, cpu, memory, tasks, standby, dropped, pacing, ari, *counters.values())
+        yield from (asterisk, accepting, calls, cpu, waited, memory, tasks, standby, dropped, pacing, ari)
+        yield from counters.values()
 
 
 class RecorderCollector(Collector):

@@ -48,7 +48,10 @@ def state(calls: int = 1) -> WorkerState:
         "ari_reconnects": 1, "ari_timeouts": 2, "pacing_shifted_ms": 40, "orphans": 1, "toolbox_restarts": 1,
         "standby_taken": 1, "standby_missed": 1, "blocks_dropped": 3,
     }  # fmt: skip
-    return WorkerState(True, "22.10.1", True, calls, 4, pacing.read(), ari.read(), counts, 12.5, 90_000_000, 12, 1)
+    return WorkerState(
+        True, "22.10.1", True, calls, 4, pacing.read(), ari.read(), counts,
+        cpu_s=12.5, waited_s=0.5, rss_bytes=90_000_000, tasks=12, standby=1,
+    )  # fmt: skip
 
 
 def probed(**how: Any) -> Place:
