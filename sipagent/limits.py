@@ -24,9 +24,9 @@ late, or Asterisk answers it late."""
 RATE, NODE, CALLER, ROUTE = "rate", "node", "caller", "route"
 WINDOW_S = 1.0
 """Load is looked at over so long at least."""
-LONG_WAITS = 0.07
+LONG_WAITS = 0.05
 """A worker with priority that had no core for so much of the time while it wanted one waited for Asterisk and other
-workers. On two cores packets left 4 ms late (p99) at 0.06, and 10 to 20 at 0.1 to 0.13, where both cores are full."""
+workers. On two cores packets left 3 to 4 ms late (p99) then, and 10 to 20 at 0.1 to 0.13, where both cores are full."""
 LATE_S, MANY_LATE = 0.01, 0.05
 """A clock that comes half a frame late in every twentieth tick: what callers hear is uneven."""
 SLOW_S, MANY_SLOW, FEW = 0.025, 0.1, 10
