@@ -116,7 +116,8 @@ print(Spent.now().waited_s - before.waited_s)
 def test_with_priority_the_kernel_tells_how_long_it_waited_for_those_with_the_same() -> None:
     ran = subprocess.run([sys.executable, "-c", WAITS], capture_output=True, text=True, check=False)
     if ran.stderr == "not permitted\n":
-        pytest.skip("this user may give no priority (RLIMIT_RTPRIO)")
+        assert not Spent.now().first  # then nobody has it, and no call is refused for its waiting
+        return
     assert float(ran.stdout) > 0.1, ran.stderr
 
 

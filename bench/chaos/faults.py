@@ -204,7 +204,7 @@ FAULTS: tuple[Fault, ...] = (
     _lost("model-away", "both endpoints are gone for 4 s", _endpoints(2), patience_s=15.0),
     Fault("garbage", "broken frames and unknown events between the good ones", _model(_NOISE, _NOISE, both=True)),
     Fault("worker-kill", "kill -9 of a worker, as by the kernel when memory is out", _worker(signal.SIGKILL), *_KILLED),
-    Fault("worker-hang", "SIGSTOP of a worker", _worker(signal.SIGSTOP), 1.0, 4.0, patience_s=16.0),
+    Fault("worker-hang", "SIGSTOP of a worker", _worker(signal.SIGSTOP), *_KILLED, patience_s=16.0),
     Fault("control-kill", "kill -9 of the control process, started again", _control),
     Fault(
         "service-kill",

@@ -10,9 +10,8 @@ from bench.chaos.caller import Call
 from bench.chaos.faults import BY_NAME
 from bench.chaos.node import Level
 
-MORE_DESCRIPTORS = 3
-"""The day's audit log, which the first order opens, and connections that a pool or a caller of the API keeps; a leak
-grows with the calls, of which there were dozens."""
+MORE_DESCRIPTORS = 2
+"""A connection of a pool that was made meanwhile; a leak grows with the calls, of which there were dozens."""
 MORE_TASKS = 2
 
 

@@ -86,6 +86,7 @@ async def sit(faults: Sequence[Fault], callers: int, rounds: int, seed: int, com
             for one in (*people, guest):
                 stack.push_async_callback(one.hang_up)
             await _warm_up(node, guest)
+            await node.ask("/v1/drain", {"on": False})  # the first order of the day opens the audit log, for good
             before = await node.level()
             await _gather(people)
             losses = 0

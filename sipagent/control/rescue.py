@@ -47,11 +47,14 @@ class Rescue:
         self._tasks: set[asyncio.Task[None]] = set()
         self._mute: dict[int, asyncio.Future[bool]] = {}
         """Workers whose callers hear music: it speaks again, or it is gone."""
+        self._closed = False
         live.on_worker_lost = self._on_lost
 
     async def aclose(self) -> None:
         """Nobody is rescued any more: the node goes down."""
         self._live.on_worker_lost = self._live.give_up
+        self._closed = True
+        self._mute.clear()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -59,6 +62,8 @@ class Rescue:
 
     def mute(self, worker: int) -> None:
         """Nothing is heard of it, and so nothing is to be heard for its callers."""
+        if self._closed:
+            return
         calls = [call for call in self._live.calls.values() if call.worker == worker and call.state != ORPHANED]
         channels = _with_us(calls)
         log.warning("worker_mute", worker=worker, calls=len(channels))

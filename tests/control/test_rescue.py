@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -73,6 +74,17 @@ async def test_who_came_to_a_mute_worker_is_taken_from_it_when_it_is_dead(node: 
     node.live.worker_lost(2)
     assert await node.next() == ("end", 4712)
     assert await node.next() == ("worker 3", (2, "run-of-2"))
+
+
+async def test_a_node_that_goes_down_minds_no_silence(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat beats on, and a worker that was mute may speak again."""
+    monkeypatch.setattr(node.rescue, "_music", AsyncMock())
+    node.rescue.mute(1)
+    await asyncio.sleep(0)  # its callers have their music, until it speaks
+    await node.rescue.aclose()
+    node.rescue.speaks(1)
+    node.rescue.mute(2)
+    assert "rescue" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 @pytest.mark.parametrize(("accepting", "taker"), [(True, "worker 3"), (False, "worker 2")])
