@@ -59,7 +59,6 @@ def _bridge(wheel: Wheel) -> MediaBridge:
 def _uplink() -> Callable[[], object]:
     """One caller frame: datagram in, message for the model out (no sockets)."""
     media = _bridge(Wheel(0.0))
-    media.rtp.latch(REMOTE)
     session = RealtimeSession(SessionConfig(Law.ULAW, "", "", ""))
     session.receive('{"type":"session.created","session":{}}', 0.0)
     session.receive('{"type":"session.updated","session":{}}', 0.0)
@@ -68,7 +67,7 @@ def _uplink() -> Callable[[], object]:
 
     def step() -> None:
         n = next(number)
-        media.on_datagram(memoryview(packet.build(0, n & 0xFFFF, n * 160 & 0xFFFFFFFF, 9, FRAME, False)), REMOTE)
+        media.on_datagram(memoryview(packet.build(0, n & 0xFFFF, n * 160 & 0xFFFFFFFF, 9, FRAME, False)))
 
     return step
 

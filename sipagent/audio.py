@@ -66,7 +66,8 @@ def change_law(payload: bytes, source: Law, target: Law) -> bytes:
 
 def rms(payload: bytes, law: Law) -> int:
     """RMS of G.711, 0 to 32768: what a level check per frame costs is 0.4 us."""
-    return audioop.rms(decode(payload, law), 2)
+    # Not by `decode`: of the two calls that it would be, this is half, and it is asked for every frame of both sides.
+    return audioop.rms(audioop.ulaw2lin(payload, 2) if law is Law.ULAW else audioop.alaw2lin(payload, 2), 2)
 
 
 def level_dbov(pcm: bytes) -> float:

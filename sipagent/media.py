@@ -174,7 +174,6 @@ class MediaBridge:
     def start(self, socket: RtpSocket, remote: tuple[str, int]) -> None:
         """Send silence at once, so that Asterisk's strict RTP locks on to us, then a frame every 20 ms."""
         self._socket = socket
-        self.rtp.latch(remote)
         socket.connect(remote)
         self.send_frame()
         self._wheel.add(self)
@@ -194,10 +193,10 @@ class MediaBridge:
 
     # --- from the caller
 
-    def on_datagram(self, datagram: memoryview, source: tuple[str, int]) -> None:
+    def on_datagram(self, datagram: memoryview) -> None:
         """From the socket's callback: a caller frame is at the model's socket when this returns."""
         now = self._clock()
-        for payload in self.rtp.receive(datagram, source, now):
+        for payload in self.rtp.receive(datagram, now):
             self._from_caller(payload, now)
 
     def _from_caller(self, payload: bytes, now: float) -> None:

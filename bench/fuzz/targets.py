@@ -33,7 +33,6 @@ from sipagent.xai.dialect import OPENAI, SessionConfig
 from sipagent.xai.session import RealtimeSession
 
 EXAMPLE = Path(__file__).parents[2] / "sipagent.example.toml"
-_SOURCE = ("127.0.0.1", 4000)
 LONGEST_LINE = 2000
 """Of an error that an operator has to read."""
 
@@ -94,12 +93,11 @@ def _stream(chance: random.Random) -> list[tuple[float, bytes]]:
 
 def _hold_stream(stream: list[tuple[float, bytes]]) -> None:
     session, now, began = RtpSession(0), 100.0, 100.0
-    session.latch(_SOURCE)
     told = 0
     for wait_s, datagram in stream:
         now += wait_s
         # As the transport hands it over: a view of a buffer that is used again.
-        out = [*session.receive(memoryview(bytearray(datagram)), _SOURCE, now), *session.tick(now)]
+        out = [*session.receive(memoryview(bytearray(datagram)), now), *session.tick(now)]
         if not all(isinstance(payload, bytes) and payload for payload in out):
             raise AssertionError("something is told to the model that is no audio")
         told += sum(map(len, out))

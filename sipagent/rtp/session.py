@@ -1,7 +1,7 @@
 """One call's RTP, both ways (core: datagrams and values in, values and datagrams out; no socket, no clock).
 
-Receiving, it hears only the source that Asterisk told us (`UNICASTRTP_LOCAL_*`), which does not change
-within a call; what that sends becomes the model's timeline in `jitter`.
+What is received becomes the model's timeline in `jitter`. All of it is Asterisk's: the kernel keeps others away
+(`transport`).
 Sending, it numbers: sequence continuous, timestamp advanced by what was sent or skipped, marker where the
 caller of `send` says that a talkspurt starts.
 """
@@ -9,7 +9,6 @@ caller of `send` says that a talkspurt starts.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 from sipagent.audio import SAMPLE_RATE_HZ
 from sipagent.rtp.jitter import Counters, Timeline
@@ -36,33 +35,20 @@ class RtpSession:
     ) -> None:
         self.payload_type = payload_type
         self.counters = Counters()
-        self.remote: tuple[str, int] | None = None
-        """Where Asterisk listens and the only source we hear; set by `latch` before any audio."""
         # Random starts as RFC 3550 section 5.1 asks; the sequence stays away from the first wrap.
         self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self._sequence_number = secrets.randbits(15) if sequence_number is None else sequence_number
         self._timestamp = secrets.randbits(32)
-        self._timeline = Timeline(payload_type, self.counters, order_buffer_ms)
+        self._timeline = timeline = Timeline(payload_type, self.counters, order_buffer_ms)
+        self.receive = timeline.take
+        """One datagram in at `now` (monotonic seconds); G.711 for the model in order, nothing when it was dropped."""
+        self.tick = timeline.tick
+        """Every 20 ms: what is due without a packet, a hole that was waited for or the silence of a pause."""
 
     @property
     def jitter_ms(self) -> float:
         """Interarrival jitter of what we receive (RFC 3550, 6.4.1)."""
         return self._timeline.jitter_ms
-
-    def latch(self, remote: tuple[str, int]) -> None:
-        """Hear and address this source only."""
-        self.remote = remote
-
-    def receive(self, datagram: bytes | memoryview, source: tuple[str, int], now: float) -> Sequence[bytes]:
-        """One datagram in at `now` (monotonic seconds); G.711 for the model in order, nothing when it was dropped."""
-        if source != self.remote:
-            self.counters.foreign += 1
-            return ()
-        return self._timeline.take(datagram, now)
-
-    def tick(self, now: float) -> Sequence[bytes]:
-        """Every 20 ms: what is due without a packet, a hole that was waited for or the silence of a pause."""
-        return self._timeline.tick(now)
 
     def send(self, payload: bytes, *, marker: bool = False) -> bytes:
         """The next packet's bytes; G.711 has one tick a byte, so the timestamp advances by its length."""

@@ -31,7 +31,7 @@ _SO_ATTACH_FILTER, _SO_MEMINFO = 26, 55  # Linux, asm-generic/socket.h; not in t
 _BPF_RET = 0x06
 _MEMINFO_DROPS = struct.Struct("@32xI")  # SK_MEMINFO_DROPS, the ninth number
 
-OnDatagram = Callable[[memoryview, tuple[str, int]], None]
+OnDatagram = Callable[[memoryview], None]
 
 _buffer = bytearray(BUFFER_BYTES)
 _view = memoryview(_buffer)
@@ -52,7 +52,6 @@ class RtpSocket:
     def __init__(self, sock: socket.socket, on_datagram: OnDatagram, loop: asyncio.AbstractEventLoop) -> None:
         self._sock, self._on_datagram, self._loop = sock, on_datagram, loop
         self._trap: socket.socket | None = None
-        self._remote = ("", 0)
         self._early = 0
         self.port: int = sock.getsockname()[1]
         self.send_errors = 0
@@ -60,7 +59,6 @@ class RtpSocket:
     def connect(self, remote: tuple[str, int]) -> None:
         """Hear and address this source only; what came before is looked through once."""
         self._sock.connect(remote)
-        self._remote = remote
         self._trap = _trap(self._sock)
         for _ in range(MAX_EARLY_PACKETS):
             try:
@@ -68,7 +66,7 @@ class RtpSocket:
             except OSError:
                 break
             if source == remote:
-                self._on_datagram(_view[:size], remote)
+                self._on_datagram(_view[:size])
             else:
                 self._early += 1
         self._loop.add_reader(self._sock.fileno(), self._readable)
@@ -92,7 +90,7 @@ class RtpSocket:
             # An ICMP "port unreachable" for something we sent earlier; the next read is good again.
             self.send_errors += 1
             return
-        self._on_datagram(_view[:size], self._remote)
+        self._on_datagram(_view[:size])
 
     def send(self, datagram: bytes) -> None:
         """Send now or drop and count: a full socket buffer is no reason to wait in the pacer."""

@@ -21,16 +21,13 @@ from sipagent.rtp.packet import PT_COMFORT_NOISE, RtpPacket
 from sipagent.rtp.session import ORDER_BUFFER_MS, RtpSession
 from tests.impairment import Packetizer, Plan, Profile
 
-ASTERISK = ("127.0.0.1", 14000)
 SILENCE = SILENCE_FRAME[Law.ALAW]
 BELIEVED_S = QUIET_S + 0.04
 """One tick suspects a pause, the next one believes it."""
 
 
 def session(**options: int) -> RtpSession:
-    made = RtpSession(8, ssrc=1, **options)
-    made.latch(ASTERISK)
-    return made
+    return RtpSession(8, ssrc=1, **options)
 
 
 def frame(number: int) -> bytes:
@@ -73,7 +70,7 @@ class Line:
     def at(self, ms: float, datagram: bytes) -> list[bytes]:
         """A packet at a time (after the ticks before it); what that packet gave."""
         self.run(ms)
-        out = list(self.session.receive(datagram, ASTERISK, ms / 1000))
+        out = list(self.session.receive(datagram, ms / 1000))
         self.heard += out
         return out
 
@@ -258,7 +255,7 @@ def test_our_own_stall_lends_nothing_if_the_packets_lie_in_the_socket() -> None:
     assert line.session.tick(1.2) == ()
     assert line.session.tick(1.2001) == ()
     for n in range(10, 60):
-        assert line.session.receive(packet(n), ASTERISK, 1.2002) == (frame(n),)
+        assert line.session.receive(packet(n), 1.2002) == (frame(n),)
     assert line.counters == Counters(received=60)
 
 
@@ -440,7 +437,7 @@ def converse(profile: Profile, seed: int, *, repack: Packetizer | None = None, p
         if is_packet:
             story.delivered += 1
             story.arrived.setdefault(datagram[12:], now)
-            out = story.far.receive(datagram, ASTERISK, now)
+            out = story.far.receive(datagram, now)
             story.at_once += list(out) == [datagram[12:]]
         else:
             out = story.far.tick(now)
