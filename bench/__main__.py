@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,6 +31,7 @@ from bench import (
     scrape,
     sitting,
     soak,
+    stages,
 )
 from bench.chaos import report as chaos_report
 from bench.chaos.faults import BY_NAME
@@ -76,6 +78,7 @@ def run_alone(
     rate: Annotated[float, typer.Option(min=0.1, help="Calls a second in the ramp.")] = 25.0,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved over the bridges.")] = 1,
     fifo: Annotated[bool, typer.Option(help="Real-time scheduling for bridge and load, where permitted.")] = False,
+    awake: Annotated[bool, typer.Option(help="No core sleeps: [worker] cpu_dma_latency_us = 0.")] = False,
     capacity: Annotated[bool, typer.Option(help="Search how many calls a core carries, instead of rounds.")] = False,
     step: Annotated[int, typer.Option(min=1, help="Of the search.")] = 50,
     limit: Annotated[int, typer.Option(min=1, help="Of the search.")] = 1500,
@@ -83,7 +86,8 @@ def run_alone(
     out: OutOption = build.BUILD / "alone.json",
 ) -> None:
     """The worker without Asterisk, under load: CPU, memory, delay, pacing, capacity; also the floor and the naive."""
-    cases = [Case(_known(name), calls, tls, seconds, settle_s, rate, fifo) for name in bridge or ["worker"]]
+    case = Case("", calls, tls, seconds, settle_s, rate, fifo, awake=awake)
+    cases = [replace(case, bridge=_known(name)) for name in bridge or ["worker"]]
     if self_check:
         well = _run(alone.self_check(cases[0], print))
         print("every fault was caught" if well else "the measuring cannot be trusted")
@@ -101,6 +105,18 @@ def run_alone(
         ratio = f", {row.to_floor:.2f} of the floor" if row.to_floor else ""
         print(f"{row.bridge}: median {row.cpu_ms_per_cs:.2f} ms/cs{ratio}; {row.passed} of {row.rounds} passed")
     results.save(results.Sitting(*results.stamp(), [run for runs in table for run in runs], compared, []), out)
+
+
+@app.command("stages", epilog="Example: python -m bench stages --calls 150 --fifo")
+def run_stages(
+    calls: Annotated[int, typer.Option(min=1, help="At once.")] = 150,
+    seconds: Annotated[float, typer.Option(min=3, help="The window that is measured.")] = 8.0,
+    fifo: Annotated[bool, typer.Option(help="Real-time scheduling for worker and load, where permitted.")] = False,
+    awake: Annotated[bool, typer.Option(help="No core sleeps: [worker] cpu_dma_latency_us = 0.")] = False,
+) -> None:
+    """Where a frame's time goes in a worker under load, stage by stage."""
+    case = Case("worker", calls, seconds=seconds, fifo=fifo, awake=awake)
+    print(f"\n{stages.table(_run(stages.stages(case, print)))}")
 
 
 @app.command("node", epilog="Example: python -m bench node --calls 20 --per-second 2")

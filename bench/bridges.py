@@ -91,6 +91,8 @@ async def start(
             switch = await stack.enter_async_context(Switch(caller_ports, on_media))
             config = await _worker_config(folder, case.calls, first_port, url, switch.port)
             command = worker_command(["--config", str(config)], 1)
+            if case.stages:
+                command = [sys.executable, "-m", "bench.staged", case.stages, *command[command.index("worker") :]]
             started = await stack.enter_async_context(process(command, core, env=env, log=log))
             await _until(switch.connected.is_set, started, log)
 

@@ -8,10 +8,11 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sipagent import tuning
 from sipagent.errors import ToolError
 
 STOP_TIMEOUT_S = 6.0
@@ -96,6 +97,20 @@ def make_fifo(*pids: int) -> str:
     except PermissionError:
         return "other (fifo was not permitted)"
     return "fifo"
+
+
+@contextlib.contextmanager
+def cores_awake(wanted: bool) -> Iterator[None]:
+    """What `[worker] cpu_dma_latency_us = 0` asks of the kernel, for whatever is measured in the block."""
+    cores = tuning.Cores(0 if wanted else None)
+    try:
+        cores.mind(1)
+    except OSError as error:
+        raise ToolError(f"the cores cannot be kept awake: {error}") from error
+    try:
+        yield
+    finally:
+        cores.mind(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,10 @@ class Case:
     fifo: bool = False
     sabotage: str = ""
     """One of the floor's ways to be wrong (`bench/floor.c`)."""
+    awake: bool = False
+    """No core sleeps, as with `[worker] cpu_dma_latency_us = 0`."""
+    stages: str = ""
+    """The worker with clocks in it, and the file that they are told in (`bench/staged.py`)."""
 
     def __str__(self) -> str:
         return f"{self.bridge}{':' + self.sabotage if self.sabotage else ''}, {self.calls} calls, {self.wire}"

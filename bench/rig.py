@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import bridges, build
 from bench.generator import PATIENCE_S, NotUp, generator
-from bench.processes import Cores, Usage, make_fifo, only_one, rss_kb
+from bench.processes import Cores, Usage, cores_awake, make_fifo, only_one, rss_kb
 from bench.results import Case, Run, find_faults
 
 RAMP_PATIENCE_S = 20.0
@@ -35,6 +35,7 @@ async def measure(case: Case, beside: Beside = _nothing) -> Run:
     cores = Cores.take()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(only_one(build.BUILD / "lock"))
+        stack.enter_context(cores_awake(case.awake))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         phases = ("--seconds", str(case.seconds), "--settle", str(case.settle_s))
         load = await stack.enter_async_context(generator(case.calls, cores.load, tls=case.tls, options=phases))

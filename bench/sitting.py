@@ -1,4 +1,4 @@
-"""One full sitting: everything that RESULTS.md tells, in one go of less than twenty minutes, and the tables anew.
+"""One full sitting: everything that RESULTS.md tells, in one go of some twenty minutes, and the tables anew.
 
 What cannot be measured is said and left out; the rest goes on, and RESULTS.md keeps its older table of that kind.
 """
@@ -17,8 +17,8 @@ from sipagent.errors import SipAgentError
 RESULTS = build.HERE / "RESULTS.md"
 PICTURE = build.HERE / "latency.svg"
 NAMES = (
-    *("alone-100", "alone-300", "alone-curve", "alone-capacity", "crowd", "setup", "flood"),
-    *("export", "overload", "node", "churn"),
+    *("alone-100", "alone-300", "alone-300-awake", "alone-curve", "alone-capacity", "alone-capacity-awake"),
+    *("crowd", "setup", "flood", "export", "overload", "node", "churn"),
 )
 RATES = (5.0, 10.0, 20.0, 30.0, 40.0, 60.0)
 CROWDS = (50, 100, 150, 200)
@@ -59,8 +59,9 @@ def _name(path: Path) -> str:
 def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[], Awaitable[object]]]:
     case = Case("worker", 100, fifo=fifo)
 
-    async def compared(calls: int, bridges: Sequence[str], rounds: int) -> results.Sitting:
-        table = await alone.interleave([replace(case, bridge=name, calls=calls) for name in bridges], rounds, say)
+    async def compared(calls: int, bridges: Sequence[str], rounds: int, *, awake: bool = False) -> results.Sitting:
+        cases = [replace(case, bridge=name, calls=calls, awake=awake) for name in bridges]
+        table = await alone.interleave(cases, rounds, say)
         runs = [run for round_ in table for run in round_]
         return results.Sitting(*results.stamp(), runs, results.compare(table), [])
 
@@ -68,8 +69,8 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         table = await alone.interleave([replace(case, calls=calls) for calls in (50, 200)], 1, say)
         return results.Sitting(*results.stamp(), table[0], results.compare(table), [])
 
-    async def capacity() -> results.Sitting:
-        found = await alone.search(replace(case, calls=150), 50, 600, say)
+    async def capacity(*, awake: bool = False) -> results.Sitting:
+        found = await alone.search(replace(case, calls=150, awake=awake), 50, 600, say)
         return results.Sitting(*results.stamp(), [one.run for one in found.attempts if one.run], [], [found])
 
     async def crowds() -> crowd.Sitting:
@@ -84,8 +85,10 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
     return {
         "alone-100": lambda: compared(100, ("worker", "floor", "naive"), 2),
         "alone-300": lambda: compared(300, ("worker", "floor"), 3),
+        "alone-300-awake": lambda: compared(300, ("worker", "floor"), 3, awake=True),
         "alone-curve": curve,
         "alone-capacity": capacity,
+        "alone-capacity-awake": lambda: capacity(awake=True),
         "crowd": crowds,
         "setup": lambda: arrivals.set_up(RATES, 8.0, 2.0, say),
         "flood": flooded,

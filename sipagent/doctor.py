@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from sipagent import tuning
 from sipagent.asterisk.root import asterisk_version
 from sipagent.audio import Law
 from sipagent.config import Settings
@@ -54,6 +56,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
             yield _version(str(info.get("system", {}).get("version", "")))
             yield await _modules(http, settings)
     yield _rtp_ports(settings)
+    yield _undisturbed(settings)
     async for check in _realtime(settings):
         yield check
 
@@ -107,6 +110,21 @@ def _rtp_ports(settings: Settings) -> Check:
             mend = "choose [media] ports that are free (is sipagent running?) and an address of this machine"
             return Check("RTP ports", ok=False, detail=f"{address} {ports[0]}-{ports[1]}: {error}", mend=mend)
     return Check("RTP ports", ok=True, detail=f"{address} {ports[0]}-{ports[1]}: free, and a packet crosses")
+
+
+def _undisturbed(settings: Settings) -> Check:
+    """What a worker of this user may have of `[worker]`, tried in a thread of its own, which is all that it changes."""
+    name = "undisturbed"
+    with ThreadPoolExecutor(1) as thread:
+        refusals = thread.submit(tuning.settle, settings.worker, 1).result()
+    refused = "; ".join(f"{refusal.key}: {refusal.error}" for refusal in refusals)
+    mend = "; ".join(dict.fromkeys(refusal.mend for refusal in refusals))
+    if any(refusal.asked for refusal in refusals):
+        return Check(name, ok=False, detail=refused, mend=mend)
+    if refused:
+        return Check(name, ok=True, detail=f"as other work of this machine ({refused}): {mend}")
+    priority = settings.worker.realtime_priority
+    return Check(name, ok=True, detail=f"workers may have priority {priority}" if priority else "as other work")
 
 
 async def _realtime(settings: Settings) -> AsyncIterator[Check]:

@@ -86,7 +86,8 @@ async def asterisk(
     """A real Asterisk for the length of the block."""
     async with Asterisk(asterisk_config(settings), root) as server:
         if server.pid is not None:
-            tuning.prioritise(server.pid, settings.asterisk)
+            for refused in tuning.prioritise(server.pid, settings.asterisk):
+                refused.tell()
         version = server.info.version if server.info else "?"
         say(f"Asterisk {version} is up, SIP on {settings.asterisk.sip_address}:{settings.asterisk.sip_port}")
         yield server

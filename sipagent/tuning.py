@@ -7,6 +7,9 @@ without carried 50 calls and not 100, with the same priority for both 150.
 And a full collection stops the loop for 9 to 46 ms: so what stands at the start is frozen, calls are built without
 reference cycles, and what libraries leave behind is collected when no call is up (or when there is so much of it that
 it must be).
+
+A core that sleeps between two packets wakes with cold caches, on a virtual machine by way of the host too: there, a
+worker that had a core to itself took a third less of it when the core was kept awake (bench/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -29,36 +34,57 @@ MAX_NEW_OBJECTS = 500_000
 """Containers born since the last collection: some 60 MB. Then even a busy worker collects."""
 
 
-def settle(settings: WorkerSettings, number: int) -> None:
-    """Put this process where the operator wants worker `number` (from 1); what is not permitted is only told."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A setting that this user or this machine does not permit."""
+
+    key: str
+    error: str
+    mend: str
+    asked: bool
+    """False for a default: many machines do not permit it, and the operator did not choose it."""
+
+    def tell(self) -> None:
+        """In the log; it is no reason not to start."""
+        tell = log.warning if self.asked else log.info
+        tell("tuning_refused", key=self.key, error=self.error, mend=self.mend)
+
+
+def settle(settings: WorkerSettings, number: int) -> list[Refusal]:
+    """Put this thread, the loop's, where the operator wants worker `number` (from 1); what of it is not permitted."""
     # A configuration is read anew in a thread; the loop must not wait the usual 5 ms for its turn.
     sys.setswitchinterval(SWITCH_S)
+    return list(_settle(settings, number))
+
+
+def _settle(settings: WorkerSettings, number: int) -> Iterator[Refusal]:
     if settings.cpus:
         cpu = settings.cpus[(number - 1) % len(settings.cpus)]
-        _attempt(
-            "worker.cpus", lambda: os.sched_setaffinity(0, {cpu}), f"is there a core {cpu}? `nproc` tells how many"
-        )
+        mend = f"is there a core {cpu}? `nproc` tells how many"
+        yield from _attempt("worker.cpus", lambda: os.sched_setaffinity(0, {cpu}), mend)
     if settings.nice:
-        _attempt("worker.nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, settings.nice), _NEEDS)
+        yield from _attempt("worker.nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, settings.nice), _NEEDS)
     if settings.realtime_priority:
         # What a worker starts (nothing today) must not inherit it.
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
-        _attempt(
+        yield from _attempt(
             "worker.realtime_priority",
             lambda: os.sched_setscheduler(0, policy, os.sched_param(settings.realtime_priority)),
             _NEEDS,
             asked="realtime_priority" in settings.model_fields_set,
         )
+    if settings.cpu_dma_latency_us is not None:
+        cores = Cores(settings.cpu_dma_latency_us)
+        yield from _attempt("worker.cpu_dma_latency_us", lambda: cores.mind(1), _NEEDS_DEVICE)
+        cores.mind(0)
 
 
-def prioritise(pid: int, settings: AsteriskSettings) -> None:
-    """Asterisk, with all its threads and those that they start, before everything of normal priority; 0: as it is.
-
-    What is not permitted is only told.
-    """
-    if priority := settings.realtime_priority:
-        asked = "realtime_priority" in settings.model_fields_set
-        _attempt("asterisk.realtime_priority", lambda: _round_robin(pid, priority), _NEEDS, asked=asked)
+def prioritise(pid: int, settings: AsteriskSettings) -> list[Refusal]:
+    """Asterisk, with all its threads and those that they start, before everything of normal priority; 0: as it is."""
+    if not (priority := settings.realtime_priority):
+        return []
+    asked = "realtime_priority" in settings.model_fields_set
+    return list(_attempt("asterisk.realtime_priority", lambda: _round_robin(pid, priority), _NEEDS, asked=asked))
 
 
 def _round_robin(pid: int, priority: int) -> None:
@@ -77,13 +103,42 @@ _NEEDS = (
 )
 
 
-def _attempt(key: str, act: Callable[[], object], mend: str, *, asked: bool = True) -> None:
-    """What the operator has not `asked` for is a default, which many machines do not permit."""
+_NEEDS_DEVICE = "needs to write /dev/cpu_dma_latency, which is root's: a udev rule, or a container's devices"
+
+
+def _attempt(key: str, act: Callable[[], object], mend: str, *, asked: bool = True) -> Iterator[Refusal]:
     try:
         act()
     except (OSError, ValueError) as error:
-        tell = log.warning if asked else log.info
-        tell("tuning_refused", key=key, error=str(error), mend=mend)
+        yield Refusal(key, str(error), mend, asked)
+
+
+class Cores:
+    """Kept from sleep that takes longer than `latency_us` to end: all of this machine's, while calls are up.
+
+    A request to the kernel that stands as long as its descriptor is open, so it ends with us, however we end
+    (Documentation/power/pm_qos_interface.rst). None asks for nothing.
+    """
+
+    DEVICE = Path("/dev/cpu_dma_latency")
+
+    def __init__(self, latency_us: int | None) -> None:
+        self._latency_us = latency_us
+        self._request: int | None = None
+
+    def mind(self, calls: int) -> None:
+        """So many are up now. OSError where it is not permitted."""
+        if calls and self._request is None and self._latency_us is not None:
+            request = os.open(self.DEVICE, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(request, struct.pack("@i", self._latency_us))
+            except OSError:
+                os.close(request)
+                raise
+            self._request = request
+        elif not calls and self._request is not None:
+            os.close(self._request)
+            self._request = None
 
 
 def waited_s(pid: int | None = None) -> float:
@@ -116,6 +171,6 @@ def freeze() -> None:
 
 
 def between_calls(calls: int) -> None:
-    """A call has ended and `calls` are still up: the moment to collect, if there is one."""
+    """One has begun or ended, and `calls` are up now: the moment to collect, if there is one."""
     if calls == 0 or gc.get_count()[0] > MAX_NEW_OBJECTS:
         gc.collect()

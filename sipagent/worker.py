@@ -84,8 +84,8 @@ class Worker:
         self.ending = False
         self.abandoned = asyncio.Event()
         """We are to end at once, and leave our calls to others."""
-        self.after_call: Callable[[int], None] = lambda _calls: None
-        """Told how many calls are left whenever one has ended."""
+        self.on_calls: Callable[[int], None] = lambda _calls: None
+        """Told how many there are whenever one has begun or ended."""
         self._listener, self._load = listener, load or _from_nowhere
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
@@ -333,6 +333,7 @@ class Worker:
         """A call begins, or goes on, with us; `listening` to its channel ends with it."""
         task = asyncio.create_task(self._serve(call, listening), name=f"call-{call.id}")
         self._calls[call.id] = (call, task)
+        self.on_calls(self.calls)
 
     async def _serve(self, call: Call, listening: contextlib.AbstractContextManager[object]) -> None:
         structlog.contextvars.bind_contextvars(call_id=call.id)
@@ -342,7 +343,7 @@ class Worker:
             await call.run()
         if self.ending:
             self._kept.append(call.kept)
-        self.after_call(self.calls)
+        self.on_calls(self.calls)
 
     async def _conclude(self, order: orders.Conclude) -> None:
         """Nobody is to be with us much longer."""
@@ -427,7 +428,6 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     prompts.load(needed_prompts(settings))
     link = WorkerLink(settings.control_socket, number)
     worker = Worker(settings, number, prompts, link.send, load, link.audio.put, link.run_id)
-    worker.after_call = tuning.between_calls
     link.sessions = worker.sessions.linked
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -442,8 +442,17 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
             worker.abandoned.set()
 
     worker.ari.on_replaced = replaced
-    tuning.settle(settings.worker, number)
+    for refused in tuning.settle(settings.worker, number):
+        refused.tell()
     tuning.freeze()
+    cores = tuning.Cores(settings.worker.cpu_dma_latency_us)
+
+    def on_calls(calls: int) -> None:
+        with contextlib.suppress(OSError):  # told just now
+            cores.mind(calls)
+        tuning.between_calls(calls)
+
+    worker.on_calls = on_calls
 
     def state(events_dropped: int) -> WorkerState:
         return worker.state(events_dropped, link.audio.dropped)

@@ -1,9 +1,10 @@
-"""Who goes before other work of the machine: workers, and with them the Asterisk that every packet passes."""
+"""Who goes before other work of the machine: workers, and with them Asterisk; and cores that stay awake for them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,12 +64,10 @@ def policies(pid: int) -> dict[int, int]:
 
 
 def test_every_thread_has_it_and_those_that_come(program: subprocess.Popen[str], permitted: bool) -> None:
-    with capture_logs() as logs:
-        tuning.prioritise(program.pid, ASKED)
+    refusals = tuning.prioritise(program.pid, ASKED)
     assert len(policies(program.pid)) == 4
     assert set(policies(program.pid).values()) == {os.SCHED_RR if permitted else os.SCHED_OTHER}
-    told = [(entry["event"], entry["key"]) for entry in logs]
-    assert told == ([] if permitted else [("tuning_refused", "asterisk.realtime_priority")])
+    assert [refusal.key for refusal in refusals] == ([] if permitted else ["asterisk.realtime_priority"])
     assert program.stdin
     assert program.stdout
     program.stdin.write("\n")
@@ -86,8 +85,11 @@ def test_nobody_has_it_who_was_not_given_it(program: subprocess.Popen[str]) -> N
 
 def test_what_is_not_to_be_had_is_told_and_no_more() -> None:
     with capture_logs() as logs:
-        tuning.prioritise(NOBODY, ASKED)
-        tuning.settle(WorkerSettings(cpus=(100_000,), realtime_priority=0), 1)
+        for refusal in (
+            *tuning.prioritise(NOBODY, ASKED),
+            *tuning.settle(WorkerSettings(cpus=(100_000,), realtime_priority=0), 1),
+        ):
+            refusal.tell()
     assert [entry["key"] for entry in logs] == ["asterisk.realtime_priority", "worker.cpus"]
     assert all(entry["mend"] for entry in logs)
     assert {entry["log_level"] for entry in logs} == {"warning"}
@@ -96,7 +98,8 @@ def test_what_is_not_to_be_had_is_told_and_no_more() -> None:
 def test_priority_is_the_default_and_no_warning_where_it_is_not_permitted() -> None:
     assert AsteriskSettings().realtime_priority == WorkerSettings().realtime_priority > 0
     with capture_logs() as logs:
-        tuning.prioritise(NOBODY, AsteriskSettings())
+        for refusal in tuning.prioritise(NOBODY, AsteriskSettings()):
+            refusal.tell()
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("tuning_refused", "info")]
 
 
@@ -114,6 +117,36 @@ def test_a_worker_has_it(permitted: bool) -> None:
     policy, priority = map(int, ran.stdout.split()[-2:])
     wanted = (os.SCHED_RR | os.SCHED_RESET_ON_FORK, WorkerSettings().realtime_priority)
     assert (policy, priority) == (wanted if permitted else (os.SCHED_OTHER, 0))
+
+
+def requests_of_cores() -> list[Path]:
+    """Our own open requests to the kernel."""
+    descriptors = Path("/proc/self/fd").iterdir()
+    return [one for one in descriptors if one.is_symlink() and one.readlink() == tuning.Cores.DEVICE]
+
+
+@pytest.mark.skipif(not os.access(tuning.Cores.DEVICE, os.W_OK), reason="no right to /dev/cpu_dma_latency: not tried")
+def test_cores_stay_awake_while_calls_are_up() -> None:
+    cores = tuning.Cores(17)
+    cores.mind(0)
+    assert not requests_of_cores()
+    for calls in (1, 2, 1):
+        cores.mind(calls)
+        assert len(requests_of_cores()) == 1
+        with tuning.Cores.DEVICE.open("rb", buffering=0) as kernel:
+            assert struct.unpack("@i", kernel.read(4)) <= (17,)  # another program may ask for less
+    cores.mind(0)
+    assert not requests_of_cores()
+    tuning.Cores(None).mind(5)
+    assert not requests_of_cores()
+
+
+def test_cores_that_may_not_be_kept_awake_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning.Cores, "DEVICE", tmp_path / "none")
+    (refusal,) = tuning.settle(WorkerSettings(realtime_priority=0, cpu_dma_latency_us=0), 1)
+    assert (refusal.key, refusal.asked) == ("worker.cpu_dma_latency_us", True)
+    assert "udev" in refusal.mend
+    assert not tuning.settle(WorkerSettings(realtime_priority=0), 1)
 
 
 @pytest.mark.e2e

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,10 @@ async def test_a_worker_that_has_lost_its_link_for_good_leaves_its_calls_to_othe
     def leave(status: int) -> None:
         raise Left(status)
 
-    nothing: Callable[..., object] = lambda *_: None  # noqa: E731
     monkeypatch.setattr(WorkerLink, "run", fails)
     monkeypatch.setattr(worker.Worker, "run", serves)
-    monkeypatch.setattr(worker.tuning, "settle", nothing)
-    monkeypatch.setattr(worker.tuning, "freeze", nothing)
+    monkeypatch.setattr(worker.tuning, "settle", lambda *_: [])
+    monkeypatch.setattr(worker.tuning, "freeze", lambda: None)
     monkeypatch.setattr(worker, "needed_prompts", lambda _settings: [])
     monkeypatch.setattr(worker.os, "_exit", leave)
     settings = Settings(run_dir=tmp_path, agents={"a": {"instructions": "x"}}, numbers={"100": "a"})

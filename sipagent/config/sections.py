@@ -255,6 +255,10 @@ class WorkerSettings(Section):
     0: as other work."""
     cpus: tuple[int, ...] = ()
     """Worker N runs on the Nth of these cores (in turn) and nowhere else; empty: the kernel decides."""
+    cpu_dma_latency_us: int | None = Field(None, ge=0, le=10_000)
+    """While calls are up, no core of the machine sleeps so deeply that it needs longer to wake; 0: none sleeps at all.
+    More calls for power: it pays where workers have cores of their own, on virtual machines most. Needs the right to
+    write /dev/cpu_dma_latency. None: the kernel decides."""
 
 
 class Agent(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -25,6 +26,7 @@ from sipagent.audio import Law
 from sipagent.flow.prompts import FliteVoice, prompt_folder
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
+from sipagent.tuning import Cores
 from tests.asterisk.fixtures import free_port
 from tests.waiting import until
 
@@ -206,6 +208,32 @@ async def test_run_serves_its_api_and_survives_the_death_of_a_worker(
             await phone.hear_agent_start()
 
 
+@pytest.mark.skipif(not os.access(Cores.DEVICE, os.W_OK), reason="no right to /dev/cpu_dma_latency: not tried")
+async def test_cores_stay_awake_for_a_call_and_no_longer(
+    asterisk: Asterisk, root: Root, tmp_path: Path, config_file: Path
+) -> None:
+    env = on(asterisk, tmp_path / "run", WORKER__CPU_DMA_LATENCY_US=0)
+    async with sipagent(env, "run", "--standin", "--config", str(config_file)):
+        await ready(env)
+        _, body = await get(env, "/readyz")
+        descriptors = Path(f"/proc/{body['workers'][0]['pid']}/fd")
+
+        def asked() -> int:
+            found = 0
+            for descriptor in descriptors.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    found += descriptor.readlink() == Cores.DEVICE
+            return found
+
+        assert asked() == 0
+        async with phone_on(asterisk, root) as phone:
+            await phone.dial("100")
+            assert await phone.wait_answered()
+            assert asked() == 1
+            await phone.hang_up()
+        await until(lambda: asked() == 0, "the cores to be let sleep")
+
+
 async def nobody_is_listed(env: dict[str, str]) -> bool:
     return not (await get(env, "/v1/calls/live"))[1]["calls"]
 
@@ -291,14 +319,15 @@ async def test_doctor_passes_a_healthy_node_and_names_what_is_wrong(
             "pass  ARI",
             "pass  modules",
             "pass  RTP ports",
+            "pass  undisturbed",
             "pass  clock",
         }
         assert "the model is sipagent-standin-1" in out
-    env = on(asterisk, tmp_path / "run", ASTERISK__PASSWORD="wrong")
+    env = on(asterisk, tmp_path / "run", ASTERISK__PASSWORD="wrong", WORKER__CPUS=[100_000])
     code, out = await output_of(env, "doctor", "--json", "--standin", "--config", str(config_file))
     failed = {check["name"]: check["mend"] for check in json.loads(out) if not check["ok"]}
     assert code == 1
-    assert set(failed) == {"ARI", "realtime"}
+    assert set(failed) == {"ARI", "undisturbed", "realtime"}
     assert all(failed.values())
 
 
