@@ -154,10 +154,11 @@ def run_setup(
     per_second: Annotated[list[float] | None, typer.Option(min=0.5, max=100, help="May be repeated.")] = None,
     seconds: Annotated[float, typer.Option(min=1, max=60, help="How long at each rate.")] = 8.0,
     hold_s: Annotated[float, typer.Option(min=0.5, max=30, help="Each call, from its answer.")] = 2.0,
+    fifo: Annotated[bool, typer.Option("--fifo/--no-fifo", help="Real-time scheduling, where permitted.")] = True,
     out: OutOption = build.BUILD / "setup.json",
 ) -> None:
     """Whole node, calls at rising rates: INVITE to 200 and to the agent's voice; the highest rate that is carried."""
-    _keep(_run(arrivals.set_up(per_second or sitting.RATES, seconds, hold_s, print)), out)
+    _keep(_run(arrivals.set_up(per_second or sitting.RATES, seconds, hold_s, fifo, print)), out)
 
 
 @app.command("churn", epilog="Example: python -m bench churn --per-second 5 --minutes 10")

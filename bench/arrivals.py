@@ -168,6 +168,8 @@ class SetUp:
     busy: list[float]
     """Share of all cores in use during each step."""
     ended: dict[str, int]
+    fifo: bool
+    """Asterisk, worker and load with real-time priority."""
     kind: Literal["setup"] = "setup"
 
     @property
@@ -181,10 +183,10 @@ class SetUp:
         return best
 
 
-async def set_up(rates: Sequence[float], seconds: float, hold_s: float, say: Say) -> SetUp:
+async def set_up(rates: Sequence[float], seconds: float, hold_s: float, fifo: bool, say: Say) -> SetUp:
     """Each rate for so many seconds, upwards, until calls fail or come too slowly."""
     steps, busy = [], []
-    shape = Shape(_slots(max(rates), hold_s), greeting=GREETING, by_order=True)
+    shape = Shape(_slots(max(rates), hold_s), greeting=GREETING, by_order=True, fifo=fifo)
     async with whole(shape, say) as node:
         await _batch(node, 2.0, hold_s, 6)  # the first call of a process finds nothing warm
         for rate in sorted(rates):
@@ -196,7 +198,7 @@ async def set_up(rates: Sequence[float], seconds: float, hold_s: float, say: Say
             if not step.carried:
                 break
             await asyncio.sleep(REST_S)
-        return SetUp(*results.stamp(), steps, busy, dict(node.ended()))
+        return SetUp(*results.stamp(), steps, busy, dict(node.ended()), fifo)
 
 
 def describe(step: Arrived) -> str:

@@ -204,7 +204,8 @@ def _setup(sitting: arrivals.SetUp) -> str:
     ]
     bound = f"agent's voice p95 under {arrivals.MAX_FIRST_AUDIO_P95_MS:g} ms"
     carried = f"Carried without a failure, {bound}: {sitting.carried_per_second:g} calls a second."
-    return f"{_table(columns, rows)}\n\n{carried}"
+    priority = "Asterisk, worker and load with real-time priority" if sitting.fifo else "Normal priority"
+    return f"{_table(columns, rows)}\n\n{carried} {priority}."
 
 
 def _churn(sitting: arrivals.Churn) -> str:

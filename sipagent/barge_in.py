@@ -94,7 +94,7 @@ class BargeIn:
         """A frame of the caller came in at `now`; `talking`: the agent speaks or holds its breath."""
         level = audio.rms(payload, self._law)
         span_ms = len(payload) // _BYTES_A_MS
-        loud = level > max(QUIET_RMS, self._floor * self._above_noise) and level > self._echo_rms()
+        loud = level > QUIET_RMS and level > self._floor * self._above_noise and level > self._echo_rms()
         self._floor = (self._floor + level) / 2 if level < self._floor else self._floor * _FLOOR_UP + 0.1
         if loud:
             if self.voiced_at is None or self._quiet_ms >= REARM_MS or self.onset_at is None:

@@ -9,7 +9,7 @@ reference cycles, and what libraries leave behind is collected when no call is u
 it must be).
 
 A core that sleeps between two packets wakes with cold caches, on a virtual machine by way of the host too: there, a
-worker that had a core to itself took a third less of it when the core was kept awake (bench/RESULTS.md).
+worker that had a core to itself took a fifth to a third less of it when the core was kept awake (bench/RESULTS.md).
 """
 
 from __future__ import annotations
