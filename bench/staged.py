@@ -70,12 +70,13 @@ class Clocks:
         def timed(*args: object, **named: object) -> object:
             outer_ns, self._inside_ns = self._inside_ns, 0
             began_ns = time.perf_counter_ns()
-            result = function(*args, **named)
-            took_ns = time.perf_counter_ns() - began_ns
-            clock.calls += 1
-            clock.own_ns += took_ns - self._inside_ns
-            self._inside_ns = outer_ns + took_ns
-            return result
+            try:
+                return function(*args, **named)
+            finally:
+                took_ns = time.perf_counter_ns() - began_ns
+                clock.calls += 1
+                clock.own_ns += took_ns - self._inside_ns
+                self._inside_ns = outer_ns + took_ns
 
         return timed
 

@@ -113,10 +113,11 @@ def _rtp_ports(settings: Settings) -> Check:
 
 
 def _undisturbed(settings: Settings) -> Check:
-    """What a worker of this user may have of `[worker]`, tried in a thread of its own, which is all that it changes."""
-    name = "undisturbed"
+    """What workers of this user may have of `[worker]`, tried in a thread that takes priority and core away with it."""
+    name, numbers = "undisturbed", range(1, max(len(settings.worker.cpus), 1) + 1)
     with ThreadPoolExecutor(1) as thread:
-        refusals = thread.submit(tuning.settle, settings.worker, 1).result()
+        tried = thread.map(lambda number: tuning.settle(settings.worker, number), numbers)
+        refusals = dict.fromkeys(refusal for refused in tried for refusal in refused)
     refused = "; ".join(f"{refusal.key}: {refusal.error}" for refusal in refusals)
     mend = "; ".join(dict.fromkeys(refusal.mend for refusal in refusals))
     if any(refusal.asked for refusal in refusals):

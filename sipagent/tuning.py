@@ -29,6 +29,7 @@ from sipagent.config import AsteriskSettings, WorkerSettings
 
 log = structlog.get_logger()
 
+CPU_DMA_LATENCY = "worker.cpu_dma_latency_us"
 SWITCH_S = 0.0005
 MAX_NEW_OBJECTS = 500_000
 """Containers born since the last collection: some 60 MB. Then even a busy worker collects."""
@@ -75,7 +76,7 @@ def _settle(settings: WorkerSettings, number: int) -> Iterator[Refusal]:
         )
     if settings.cpu_dma_latency_us is not None:
         cores = Cores(settings.cpu_dma_latency_us)
-        yield from _attempt("worker.cpu_dma_latency_us", lambda: cores.mind(1), _NEEDS_DEVICE)
+        yield from _attempt(CPU_DMA_LATENCY, lambda: cores.mind(1), _NEEDS_DEVICE)
         cores.mind(0)
 
 
@@ -101,8 +102,6 @@ _NEEDS = (
     "needs CAP_SYS_NICE, or the limits for it: LimitRTPRIO=90 and LimitNICE=-20 of systemd, rtprio and nice of a "
     "container's ulimits"
 )
-
-
 _NEEDS_DEVICE = "needs to write /dev/cpu_dma_latency, which is root's: a udev rule, or a container's devices"
 
 

@@ -442,14 +442,18 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
             worker.abandoned.set()
 
     worker.ari.on_replaced = replaced
-    for refused in tuning.settle(settings.worker, number):
+    refusals = tuning.settle(settings.worker, number)
+    for refused in refusals:
         refused.tell()
     tuning.freeze()
-    cores = tuning.Cores(settings.worker.cpu_dma_latency_us)
+    permitted = tuning.CPU_DMA_LATENCY not in {refused.key for refused in refusals}
+    cores = tuning.Cores(settings.worker.cpu_dma_latency_us if permitted else None)
 
     def on_calls(calls: int) -> None:
-        with contextlib.suppress(OSError):  # told just now
+        try:
             cores.mind(calls)
+        except OSError as error:
+            log.warning("cores_may_sleep", error=str(error))  # the call goes on all the same
         tuning.between_calls(calls)
 
     worker.on_calls = on_calls

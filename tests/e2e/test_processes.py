@@ -323,7 +323,7 @@ async def test_doctor_passes_a_healthy_node_and_names_what_is_wrong(
             "pass  clock",
         }
         assert "the model is sipagent-standin-1" in out
-    env = on(asterisk, tmp_path / "run", ASTERISK__PASSWORD="wrong", WORKER__CPUS=[100_000])
+    env = on(asterisk, tmp_path / "run", ASTERISK__PASSWORD="wrong", WORKER__CPUS=[0, 100_000])
     code, out = await output_of(env, "doctor", "--json", "--standin", "--config", str(config_file))
     failed = {check["name"]: check["mend"] for check in json.loads(out) if not check["ok"]}
     assert code == 1
