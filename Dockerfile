@@ -21,13 +21,13 @@ RUN python3 -m sipagent.asterisk.fetch \
 
 FROM base AS program
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-venv \
+    && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY requirements.lock ./
 RUN python3 -m venv /opt/sipagent \
     && pip install --no-cache-dir --require-hashes -r requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md hatch_build.py ./
 COPY asterisk-conf asterisk-conf
 COPY sipagent sipagent
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -79,6 +79,7 @@ def run_alone(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved over the bridges.")] = 1,
     fifo: Annotated[bool, typer.Option(help="Real-time scheduling for bridge and load, where permitted.")] = False,
     awake: Annotated[bool, typer.Option(help="No core sleeps: [worker] cpu_dma_latency_us = 0.")] = False,
+    pure: Annotated[bool, typer.Option(help="The worker without its compiled modules.")] = False,
     capacity: Annotated[bool, typer.Option(help="Search how many calls a core carries, instead of rounds.")] = False,
     step: Annotated[int, typer.Option(min=1, help="Of the search.")] = 50,
     limit: Annotated[int, typer.Option(min=1, help="Of the search.")] = 1500,
@@ -86,7 +87,7 @@ def run_alone(
     out: OutOption = build.BUILD / "alone.json",
 ) -> None:
     """The worker without Asterisk, under load: CPU, memory, delay, pacing, capacity; also the floor and the naive."""
-    case = Case("", calls, tls, seconds, settle_s, rate, fifo, awake=awake)
+    case = Case("", calls, tls, seconds, settle_s, rate, fifo, awake=awake, pure=pure)
     cases = [replace(case, bridge=_known(name)) for name in bridge or ["worker"]]
     if self_check:
         well = _run(alone.self_check(cases[0], print))

@@ -85,6 +85,7 @@ async def start(
     url = f"{case.wire}://127.0.0.1:{model_port}/v1/realtime"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SIPAGENT_", "XAI_"))}
     env |= {"SSL_CERT_FILE": str(build.certificate()[0])} if case.tls else {}
+    env |= {"SIPAGENT_PURE_PYTHON": "1"} if case.pure else {}
     log = folder / "bridge.log"
     async with AsyncExitStack() as stack:
         if case.bridge == "worker":

@@ -67,7 +67,7 @@ def _uplink() -> Callable[[], object]:
 
     def step() -> None:
         n = next(number)
-        media.on_datagram(memoryview(packet.build(0, n & 0xFFFF, n * 160 & 0xFFFFFFFF, 9, FRAME, False)))
+        media.on_datagram(packet.build(0, n & 0xFFFF, n * 160 & 0xFFFFFFFF, 9, FRAME, False))
 
     return step
 

@@ -77,7 +77,7 @@ def draw(sittings: Iterable[Sitting]) -> str:
     for sitting in sittings:
         if isinstance(sitting, results.Sitting):
             cases = [(run, run.case) for run in sitting.runs]
-            runs = [run for run, case in cases if case.bridge == "worker" and case.tls and not case.awake]
+            runs = [run for run, case in cases if case.bridge == "worker" and case.tls and not case.unusual]
             alone += [picture.Point(run.case.calls, run.figures, not run.faults) for run in runs]
         elif isinstance(sitting, crowd.Sitting):
             whole += [picture.Point(run.case.calls, run.figures, not run.faults) for run in sitting.runs]
@@ -121,7 +121,7 @@ def _alone(sitting: results.Sitting) -> str:
     for found in sitting.capacities:
         failed = f"fails at {found.failed}" if found.failed else "and no more were tried"
         how = "wss" if found.tls else "ws"
-        how += ", cores awake" if any(run.case.awake for run in sitting.runs) else ""
+        how += sitting.runs[0].case.unusual
         parts.append(f"{found.bridge}, {how}: one core carries {found.carried}, {failed}.")
     return "\n\n".join(parts)
 
@@ -134,7 +134,7 @@ def _alone_compared(sitting: results.Sitting) -> str:
         runs = [run for run in sitting.runs if run.case.bridge == one.bridge and run.case.calls == one.calls]
         rows.append(
             (
-                f"{one.calls} {runs[0].case.wire}{', awake' if runs[0].case.awake else ''}",
+                f"{one.calls} {runs[0].case.wire}{runs[0].case.unusual}",
                 one.bridge,
                 f"{one.passed} of {one.rounds}",
                 f"{one.cpu_ms_per_cs:.2f}",

@@ -120,6 +120,8 @@ class Case:
     """One of the floor's ways to be wrong (`bench/floor.c`)."""
     awake: bool = False
     """No core sleeps, as with `[worker] cpu_dma_latency_us = 0`."""
+    pure: bool = False
+    """The worker without its compiled modules, as on a machine without a compiler."""
     stages: str = ""
     """The worker with clocks in it, and the file that they are told in (`bench/staged.py`)."""
 
@@ -130,6 +132,11 @@ class Case:
     def wire(self) -> str:
         """The model's scheme."""
         return "wss" if self.tls else "ws"
+
+    @property
+    def unusual(self) -> str:
+        """What is not as it comes, each with a comma before it."""
+        return f"{', cores awake' if self.awake else ''}{', not compiled' if self.pure else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ async def stages(case: Case, say: Callable[[str], None]) -> Staged:
     """One run of the worker with clocks in it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder) / "stages.json"
-        say(describe(await measure(replace(case, bridge="worker", stages=str(file)))))
+        say(describe(await measure(replace(case, bridge="worker", pure=True, stages=str(file)))))
         return msgspec.json.decode(file.read_bytes(), type=Staged)
 
 

@@ -21,7 +21,7 @@ from enum import Enum, auto
 import numpy as np
 import numpy.typing as npt
 
-from sipagent import audio
+from sipagent import audio, native
 from sipagent.audio import SAMPLE_RATE_HZ, Law
 from sipagent.config import BargeInSettings
 
@@ -69,30 +69,39 @@ class BargeIn:
         self.rejected = 0
         """Pauses that turned out to be no speech."""
         self._law, self._settings = law, settings
+        self._mu_law = law is Law.ULAW
         self._above_noise = 10 ** (settings.above_noise_db / 20)
         self._echo_share = _ECHO_MARGIN * 10 ** (-settings.echo_loss_db / 20)
         self._floor = float(QUIET_RMS) / self._above_noise
         self._sent: deque[bytes] = deque(maxlen=_ECHO_MEMORY_FRAMES)
-        self._sent_rms: deque[int] = deque(maxlen=_ECHO_MEMORY_FRAMES)
+        self._sent_rms = deque([0] * _ECHO_MEMORY_FRAMES, maxlen=_ECHO_MEMORY_FRAMES)
+        self._loudest_sent = 0  # of those
         self._loud: list[bytes] = []  # the caller's frames since the onset, while the agent speaks
         self._loud_ms = self._pitched_ms = self._quiet_ms = 0
         self._deaf = False  # to a sound that was judged to be noise, until it ends
 
     def agent(self, frame: bytes) -> bool:
         """A frame leaves for the caller; True when it is voiced."""
-        level = audio.rms(frame, self._law)
-        self._sent.append(frame)
-        self._sent_rms.append(level)
+        level = native.rms(frame, self._mu_law)
+        self._note_sent(frame, level)
         return level > QUIET_RMS
 
     def silence(self, frame: bytes) -> None:
         """The same for a frame of silence, which needs no measuring."""
-        self._sent.append(frame)
-        self._sent_rms.append(0)
+        self._note_sent(frame, 0)
 
-    def caller(self, payload: bytes, now: float, *, talking: bool) -> Verdict | None:
+    def _note_sent(self, frame: bytes, level: int) -> None:
+        forgotten = self._sent_rms[0]
+        self._sent.append(frame)
+        self._sent_rms.append(level)
+        if level >= self._loudest_sent:
+            self._loudest_sent = level
+        elif forgotten == self._loudest_sent:
+            self._loudest_sent = max(self._sent_rms)
+
+    def caller(self, payload: bytes, now: float, talking: bool) -> Verdict | None:
         """A frame of the caller came in at `now`; `talking`: the agent speaks or holds its breath."""
-        level = audio.rms(payload, self._law)
+        level = native.rms(payload, self._mu_law)
         span_ms = len(payload) // _BYTES_A_MS
         loud = level > QUIET_RMS and level > self._floor * self._above_noise and level > self._echo_rms()
         self._floor = (self._floor + level) / 2 if level < self._floor else self._floor * _FLOOR_UP + 0.1
@@ -169,7 +178,7 @@ class BargeIn:
 
     def _echo_rms(self) -> float:
         """The loudest that the agent's echo can be now."""
-        return max(self._sent_rms, default=0) * self._echo_share
+        return self._loudest_sent * self._echo_share
 
     # --- the closer look (30 to 200 us, only while a caller makes noise over the agent)
 
@@ -182,7 +191,7 @@ class BargeIn:
         if not len(heard) or likeness(heard, sent) < _ECHO_ALIKE:
             return False
         # This line gives back more than we allowed for: from now on the caller must be that much louder.
-        share = _ECHO_MARGIN * _rms(heard) / max(*self._sent_rms, 1)
+        share = _ECHO_MARGIN * _rms(heard) / max(self._loudest_sent, 1)
         self._echo_share = min(max(self._echo_share, share), 1.0)
         return True
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from sipagent import tuning
+from sipagent import media, tuning
 from sipagent.asterisk.root import asterisk_version
 from sipagent.audio import Law
 from sipagent.config import Settings
@@ -56,6 +56,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
             yield _version(str(info.get("system", {}).get("version", "")))
             yield await _modules(http, settings)
     yield _rtp_ports(settings)
+    yield _compiled()
     yield _undisturbed(settings)
     async for check in _realtime(settings):
         yield check
@@ -110,6 +111,13 @@ def _rtp_ports(settings: Settings) -> Check:
             mend = "choose [media] ports that are free (is sipagent running?) and an address of this machine"
             return Check("RTP ports", ok=False, detail=f"{address} {ports[0]}-{ports[1]}: {error}", mend=mend)
     return Check("RTP ports", ok=True, detail=f"{address} {ports[0]}-{ports[1]}: free, and a packet crosses")
+
+
+def _compiled() -> Check:
+    if media.__file__.endswith(".py"):
+        mend = "install a C compiler and Python's headers (Debian: gcc, python3-dev), then sipagent again"
+        return Check("compiled", ok=True, detail=f"not, so a call costs more of the processor: {mend}")
+    return Check("compiled", ok=True, detail="what every packet passes is machine code")
 
 
 def _undisturbed(settings: Settings) -> Check:

@@ -193,10 +193,10 @@ class MediaBridge:
 
     # --- from the caller
 
-    def on_datagram(self, datagram: memoryview) -> None:
+    def on_datagram(self, datagram: bytes) -> None:
         """From the socket's callback: a caller frame is at the model's socket when this returns."""
         now = self._clock()
-        for payload in self.rtp.receive(datagram, now):
+        for payload in self.rtp.timeline.take(datagram, now):
             self._from_caller(payload, now)
 
     def _from_caller(self, payload: bytes, now: float) -> None:
@@ -249,7 +249,7 @@ class MediaBridge:
         if socket is None:
             return False
         now = self._clock()
-        for payload in self.rtp.tick(now):
+        for payload in self.rtp.timeline.tick(now):
             self._from_caller(payload, now)
         if self._wheel.shifted_ms != self._shifted_ms:
             # Time passed in which nothing could be sent: the far end's clock has moved on, so has ours.

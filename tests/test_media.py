@@ -133,7 +133,7 @@ class Talk:
         for frame in frames:
             cast("Clock", self.media._clock).now = self._at * 0.02
             datagram = bytes(RtpPacket(0, self._at, self._at * 160, 5, frame))
-            self.media.on_datagram(memoryview(datagram))
+            self.media.on_datagram(datagram)
             self.said.append(frame)
             self.wheel.turn(self._at * 0.02)
             self._at += 1
@@ -186,7 +186,7 @@ def test_every_caller_frame_reaches_the_model_while_the_agent_speaks() -> None:
     frames = [bytes([n]) * 160 for n in range(50)]
     for n, frame in enumerate(frames):
         wheel.turn(n * 0.02)
-        media.on_datagram(memoryview(bytes(RtpPacket(8, n, n * 160, 5, frame))))
+        media.on_datagram(bytes(RtpPacket(8, n, n * 160, 5, frame)))
     assert model == frames
 
 

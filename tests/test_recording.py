@@ -44,7 +44,7 @@ class Line:
 
     def hear(self, *frames: bytes) -> None:
         for frame in frames:
-            self.media.on_datagram(memoryview(bytes(RtpPacket(0, self._frame, self._frame * 160, 5, frame))))
+            self.media.on_datagram(bytes(RtpPacket(0, self._frame, self._frame * 160, 5, frame)))
             self.wheel.turn(self.now)
             self._frame += 1
             self.now += 0.02

@@ -10,7 +10,9 @@ stamp=$venv/$name.stamp log=$venv/pip.log
 # A venv's programs hold its path, its packages lie in a folder named after the Python: a checkout that was
 # moved or copied, and a system that got another Python, would run other code or none.
 place() { pwd -P && $venv/bin/python -V 2>/dev/null; }
-content() { place && cksum <"$lock" && cksum <pyproject.toml; }
+# The modules that are compiled are compiled anew when one of them changes.
+compiled() { cat hatch_build.py sipagent/native.h; find sipagent -name '*.pxd' | sort | while read -r pxd; do cat "$pxd" "${pxd%.pxd}.py"; done; }
+content() { place && cksum <"$lock" && cksum <pyproject.toml && compiled | cksum; }
 fresh() { [ -f "$stamp" ] && [ "$(content)" = "$(cat "$stamp")" ]; }
 
 fresh && exit

@@ -96,8 +96,7 @@ def _hold_stream(stream: list[tuple[float, bytes]]) -> None:
     told = 0
     for wait_s, datagram in stream:
         now += wait_s
-        # As the transport hands it over: a view of a buffer that is used again.
-        out = [*session.receive(memoryview(bytearray(datagram)), now), *session.tick(now)]
+        out = [*session.timeline.take(datagram, now), *session.timeline.tick(now)]
         if not all(isinstance(payload, bytes) and payload for payload in out):
             raise AssertionError("something is told to the model that is no audio")
         told += sum(map(len, out))

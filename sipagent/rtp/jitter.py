@@ -18,12 +18,12 @@ timestamp stepping. So the number tells what is missing, and the timestamp how m
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from sipagent import native
 from sipagent.audio import FRAME_BYTES, PTIME_MS, SAMPLE_RATE_HZ, SILENCE_FRAME, Law
 from sipagent.rtp import concealment
 from sipagent.rtp.packet import HEADER_BYTES, PT_COMFORT_NOISE, parse, seq_delta, ts_delta
@@ -48,10 +48,9 @@ _TICK_S = PTIME_MS / 1000
 _SAMPLE_S = 1 / SAMPLE_RATE_HZ
 _RESYNC_TICKS = int(RESYNC_S * SAMPLE_RATE_HZ)
 _JITTER_GAIN = 1 / 16  # RFC 3550, A.8
-_PLAIN = struct.Struct("!QI")  # the 12 bytes of a header without CSRC: all that must fit in one number, and the SSRC
 _PLAIN_HEAD = 0x8000  # version 2, no padding, extension, CSRC, marker
 _NEXT_NUMBER = 1 << 32
-_NOT_PLAIN = -1
+_NOT_PLAIN = -1  # no SSRC
 
 
 @dataclass(slots=True)
@@ -126,13 +125,13 @@ class Timeline:
         self.counters = counters
         self._payload_type = payload_type
         self._law = next(law for law in Law if law.payload_type == payload_type)
-        # What the next plain packet starts with, as one number; _NOT_PLAIN while packets wait or silence is lent.
-        self._expected = _NOT_PLAIN
+        # What the next plain packet starts with, and its SSRC; _NOT_PLAIN while packets wait or silence is lent.
+        self._expected, self._expected_ssrc = 0, _NOT_PLAIN
         self._ssrc = 0
         self._last = SILENCE_FRAME[self._law]
         self._jitter_s = 0.0
         self._due = inf  # when the next packet should come: one packet's length after the last one came
-        # The three below stand only while `_expected` is _NOT_PLAIN; `_halt` and `_go_on` change over.
+        # The three below stand only while there is nothing `_expected`; `_halt` and `_go_on` change over.
         self._next_number = self._next_ts = 0
         self._due_ts = 0  # the timestamp that is expected at `_due`
         self._waiting: list[_Arrived] = []  # in order of their numbers, none of them the next one
@@ -148,7 +147,7 @@ class Timeline:
         """Interarrival jitter (RFC 3550, 6.4.1 and A.8)."""
         return self._jitter_s * 1000
 
-    def take(self, datagram: bytes | memoryview, now: float) -> Sequence[bytes]:
+    def take(self, datagram: bytes, now: float) -> Sequence[bytes]:
         """One datagram in; what the model is to hear now, in order.
 
         This is the hot path, 50 times a second and call: a packet that differs from its predecessor only as
@@ -156,13 +155,13 @@ class Timeline:
         """
         size = len(datagram)
         if size > HEADER_BYTES:
-            head, ssrc = _PLAIN.unpack_from(datagram)
-            if head == self._expected and ssrc == self._ssrc:
+            head = native.rtp_head(datagram)
+            if head == self._expected and native.rtp_ssrc(datagram) == self._expected_ssrc:
                 off_s = now - self._due
                 self._jitter_s += ((off_s if off_s > 0.0 else -off_s) - self._jitter_s) * _JITTER_GAIN
                 self._due = now + (size - HEADER_BYTES) * _SAMPLE_S
                 self._expected = head + _NEXT_NUMBER + (size - HEADER_BYTES)
-                self._last = payload = bytes(datagram[HEADER_BYTES:])
+                self._last = payload = datagram[HEADER_BYTES:]
                 self.counters.received += 1
                 return (payload,)
         return self._take_unusual(datagram, now)
@@ -180,7 +179,7 @@ class Timeline:
 
     # --- the long way
 
-    def _take_unusual(self, datagram: bytes | memoryview, now: float) -> Sequence[bytes]:
+    def _take_unusual(self, datagram: bytes, now: float) -> Sequence[bytes]:
         packet = parse(datagram)
         if packet is None:
             self.counters.malformed += 1
@@ -203,11 +202,11 @@ class Timeline:
 
     def _halt(self) -> None:
         """Read number and timestamp out of `_expected`; wrap-arounds have run over into its upper fields."""
-        if self._expected != _NOT_PLAIN:
+        if self._expected_ssrc != _NOT_PLAIN:
             before = self._expected - _NEXT_NUMBER - len(self._last)
             self._next_number = ((before >> 32) + 1) & 0xFFFF
             self._next_ts = self._due_ts = (before + len(self._last)) & 0xFFFF_FFFF
-            self._expected = _NOT_PLAIN
+            self._expected_ssrc = _NOT_PLAIN
 
     def _go_on(self) -> None:
         """The short way again, if there is nothing to watch for."""
@@ -218,7 +217,7 @@ class Timeline:
                 self._due += further * _SAMPLE_S
             head = (_PLAIN_HEAD | self._payload_type) << 16 | (self._next_number - 1) & 0xFFFF
             before = head << 32 | (self._next_ts - len(self._last)) & 0xFFFF_FFFF
-            self._expected = before + _NEXT_NUMBER + len(self._last)
+            self._expected, self._expected_ssrc = before + _NEXT_NUMBER + len(self._last), self._ssrc
 
     def _begin(self, first: _Arrived) -> None:
         """A stream's first packet. What was sent before it may still come, and is late."""

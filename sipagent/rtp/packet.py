@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from sipagent import native
+
 HEADER_BYTES = 12
 PT_PCMU = 0
 PT_PCMA = 8
@@ -19,7 +21,7 @@ _HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
 _VERSION_2 = 0x80
 _PADDING, _EXTENDED, _CSRC_COUNT = 0x20, 0x10, 0x0F
-_MARKER = 0x80
+MARKER = 0x80
 
 
 def seq_delta(newer: int, older: int) -> int:
@@ -47,7 +49,7 @@ class RtpPacket:
     def __bytes__(self) -> bytes:
         head = _HEADER.pack(
             _VERSION_2 | len(self.csrc),
-            (_MARKER if self.marker else 0) | self.payload_type,
+            (MARKER if self.marker else 0) | self.payload_type,
             self.sequence_number,
             self.timestamp,
             self.ssrc,
@@ -56,9 +58,9 @@ class RtpPacket:
 
 
 def build(payload_type: int, sequence_number: int, timestamp: int, ssrc: int, payload: bytes, marker: bool) -> bytes:
-    """A packet's bytes without making a value of it: what the pacer calls fifty times a second."""
-    pt = payload_type | _MARKER if marker else payload_type
-    return _HEADER.pack(_VERSION_2, pt, sequence_number, timestamp, ssrc) + payload
+    """A packet's bytes without making a value of it."""
+    marker_and_type = payload_type | MARKER if marker else payload_type
+    return native.rtp_packet(marker_and_type, sequence_number, timestamp, ssrc, payload)
 
 
 def parse(data: bytes | bytearray | memoryview) -> RtpPacket | None:
@@ -87,5 +89,5 @@ def parse(data: bytes | bytearray | memoryview) -> RtpPacket | None:
         end -= data[-1]
     if start > end:
         return None
-    payload, marker = bytes(data[start:end]), bool(second & _MARKER)
+    payload, marker = bytes(data[start:end]), bool(second & MARKER)
     return RtpPacket(second & 0x7F, sequence_number, timestamp, ssrc, payload, marker, csrc)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import secrets
 
+from sipagent import native
 from sipagent.audio import SAMPLE_RATE_HZ
 from sipagent.rtp.jitter import Counters, Timeline
-from sipagent.rtp.packet import build
+from sipagent.rtp.packet import MARKER
 
 ORDER_BUFFER_MS = 40
 """Two frames: what routes of unequal length and Wi-Fi's repetitions put out of order comes back within that."""
@@ -39,20 +40,18 @@ class RtpSession:
         self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self._sequence_number = secrets.randbits(15) if sequence_number is None else sequence_number
         self._timestamp = secrets.randbits(32)
-        self._timeline = timeline = Timeline(payload_type, self.counters, order_buffer_ms)
-        self.receive = timeline.take
-        """One datagram in at `now` (monotonic seconds); G.711 for the model in order, nothing when it was dropped."""
-        self.tick = timeline.tick
-        """Every 20 ms: what is due without a packet, a hole that was waited for or the silence of a pause."""
+        self.timeline = Timeline(payload_type, self.counters, order_buffer_ms)
+        """What was received: ask it for what the model is to hear."""
 
     @property
     def jitter_ms(self) -> float:
         """Interarrival jitter of what we receive (RFC 3550, 6.4.1)."""
-        return self._timeline.jitter_ms
+        return self.timeline.jitter_ms
 
-    def send(self, payload: bytes, *, marker: bool = False) -> bytes:
+    def send(self, payload: bytes, marker: bool = False) -> bytes:
         """The next packet's bytes; G.711 has one tick a byte, so the timestamp advances by its length."""
-        datagram = build(self.payload_type, self._sequence_number, self._timestamp, self._ssrc, payload, marker)
+        marker_and_type = self.payload_type | MARKER if marker else self.payload_type
+        datagram = native.rtp_packet(marker_and_type, self._sequence_number, self._timestamp, self._ssrc, payload)
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         self._timestamp = (self._timestamp + len(payload)) & 0xFFFF_FFFF
         self.counters.sent += 1

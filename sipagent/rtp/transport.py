@@ -1,7 +1,7 @@
 """The only I/O of RTP: UDP sockets from the worker's port block, and the timer that turns the wheel.
 
-One non-blocking socket a call, read in the loop's own callback into one shared buffer: no transport
-object, queue or task stands between a packet and its call. A port rests a while after a call, so that
+One non-blocking socket a call, read in the loop's own callback: no transport object, queue or task stands
+between a packet and its call. A port rests a while after a call, so that
 late packets of the old call never reach the next one. The timer is a timerfd, since the loop's own
 timers have a resolution of 1 ms and jitter of as much.
 """
@@ -17,12 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from sipagent import native
 from sipagent.errors import SipAgentError
+from sipagent.native import MAX_DATAGRAM_BYTES
 from sipagent.rtp.pacer import SLOT_MS, Wheel
 
 REST_S = 5.0
 """How long a port stays unused after a call; Asterisk's own tail is milliseconds."""
-BUFFER_BYTES = 2048
 SOCKET_BUFFER_BYTES = 1 << 18
 
 MAX_EARLY_PACKETS = 1000
@@ -31,10 +32,7 @@ _SO_ATTACH_FILTER, _SO_MEMINFO = 26, 55  # Linux, asm-generic/socket.h; not in t
 _BPF_RET = 0x06
 _MEMINFO_DROPS = struct.Struct("@32xI")  # SK_MEMINFO_DROPS, the ninth number
 
-OnDatagram = Callable[[memoryview], None]
-
-_buffer = bytearray(BUFFER_BYTES)
-_view = memoryview(_buffer)
+OnDatagram = Callable[[bytes], None]
 
 
 class NoPortFree(SipAgentError):
@@ -42,7 +40,7 @@ class NoPortFree(SipAgentError):
 
 
 class RtpSocket:
-    """One call's UDP socket. `on_datagram` gets a view that is only good until it returns.
+    """One call's UDP socket; what it hears goes to `on_datagram`.
 
     Nothing is read before `connect` names the one source there is; from then on the kernel keeps all others away.
     They fall into a second socket on the same port, which holds a filter that drops everything and is never read:
@@ -51,6 +49,7 @@ class RtpSocket:
 
     def __init__(self, sock: socket.socket, on_datagram: OnDatagram, loop: asyncio.AbstractEventLoop) -> None:
         self._sock, self._on_datagram, self._loop = sock, on_datagram, loop
+        self._fd = sock.fileno()
         self._trap: socket.socket | None = None
         self._early = 0
         self.port: int = sock.getsockname()[1]
@@ -62,14 +61,14 @@ class RtpSocket:
         self._trap = _trap(self._sock)
         for _ in range(MAX_EARLY_PACKETS):
             try:
-                size, source = self._sock.recvfrom_into(_buffer)
+                datagram, source = self._sock.recvfrom(MAX_DATAGRAM_BYTES)
             except OSError:
                 break
             if source == remote:
-                self._on_datagram(_view[:size])
+                self._on_datagram(datagram)
             else:
                 self._early += 1
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._loop.add_reader(self._fd, self._readable)
 
     @property
     def foreign(self) -> int:
@@ -83,27 +82,28 @@ class RtpSocket:
         # One packet a wake: the loop asks again at once if there is more, the other calls first. To read on until
         # nothing is left would cost a failed read and an exception for each of the usual single packets.
         try:
-            size = self._sock.recv_into(_buffer)
+            datagram = native.receive(self._fd)
         except BlockingIOError:
             return
         except OSError:
             # An ICMP "port unreachable" for something we sent earlier; the next read is good again.
             self.send_errors += 1
             return
-        self._on_datagram(_view[:size])
+        self._on_datagram(datagram)
 
     def send(self, datagram: bytes) -> None:
         """Send now or drop and count: a full socket buffer is no reason to wait in the pacer."""
         try:
-            self._sock.send(datagram)
+            native.send(self._fd, datagram)
         except OSError:
             self.send_errors += 1
 
     def close(self) -> None:
         """Stop reading and release the port; twice is fine."""
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
             self._sock.close()
+            self._fd = -1  # the number may be another file's now
         if self._trap is not None:
             self._early = self.foreign
             self._trap.close()

@@ -61,7 +61,7 @@ class Line:
         """Ticks up to a time; what they gave."""
         out: list[bytes] = []
         while self._tick_ms <= until_ms:
-            out += self.session.tick(self._tick_ms / 1000)
+            out += self.session.timeline.tick(self._tick_ms / 1000)
             self._tick_ms += 20
         self.now_ms = until_ms
         self.heard += out
@@ -70,7 +70,7 @@ class Line:
     def at(self, ms: float, datagram: bytes) -> list[bytes]:
         """A packet at a time (after the ticks before it); what that packet gave."""
         self.run(ms)
-        out = list(self.session.receive(datagram, ms / 1000))
+        out = list(self.session.timeline.take(datagram, ms / 1000))
         self.heard += out
         return out
 
@@ -252,18 +252,18 @@ def test_our_own_stall_lends_nothing_if_the_packets_lie_in_the_socket() -> None:
     line = Line()
     line.speak(range(10))
     # The loop slept for a second: the wheel's ticks come first, two in one turn, then what the socket holds.
-    assert line.session.tick(1.2) == ()
-    assert line.session.tick(1.2001) == ()
+    assert line.session.timeline.tick(1.2) == ()
+    assert line.session.timeline.tick(1.2001) == ()
     for n in range(10, 60):
-        assert line.session.receive(packet(n), 1.2002) == (frame(n),)
+        assert line.session.timeline.take(packet(n), 1.2002) == (frame(n),)
     assert line.counters == Counters(received=60)
 
 
 def test_a_worker_that_slept_catches_up_in_portions() -> None:
     line = Line()
     line.speak(range(10))
-    line.session.tick(60.0)
-    assert len(line.session.tick(60.02)) == MAX_LENT_A_TICK
+    line.session.timeline.tick(60.0)
+    assert len(line.session.timeline.tick(60.02)) == MAX_LENT_A_TICK
 
 
 def test_a_new_ssrc_is_a_new_stream_and_its_first_packet_is_not_missing() -> None:
@@ -437,10 +437,10 @@ def converse(profile: Profile, seed: int, *, repack: Packetizer | None = None, p
         if is_packet:
             story.delivered += 1
             story.arrived.setdefault(datagram[12:], now)
-            out = story.far.receive(datagram, now)
+            out = story.far.timeline.take(datagram, now)
             story.at_once += list(out) == [datagram[12:]]
         else:
-            out = story.far.tick(now)
+            out = story.far.timeline.tick(now)
         story.heard += [(now, payload) for payload in out]
     return story
 
@@ -560,4 +560,4 @@ def test_streams_that_mix_and_jump_never_raise_and_add_up(
         line.at(15 * place, packet(number & 0xFFFF, ts=ts, ssrc=ssrc, payload=b"x" * 160))
     line.run(line.now_ms + 1000)
     adds_up(line.counters, len(steps))
-    assert not line.session._timeline._waiting
+    assert not line.session.timeline._waiting

@@ -1,0 +1,17 @@
+cimport cython
+from sipagent cimport native
+
+cdef class Timeline:
+    cdef public object counters
+    cdef object _payload_type, _law, _next_number, _next_ts, _due_ts, _order_buffer_s, _patience_s
+    cdef public list _waiting
+    cdef dict _given_up
+    cdef object _stray, _lent, _suspected
+    cdef bytes _last
+    cdef unsigned long long _expected
+    cdef long long _expected_ssrc, _ssrc
+    cdef double _jitter_s, _due, _quiet_s
+
+    @cython.locals(size=Py_ssize_t, head=cython.ulonglong, off_s=double, payload=bytes)
+    cpdef object take(self, bytes datagram, double now)
+    cpdef object tick(self, double now)

@@ -1,0 +1,10 @@
+from sipagent cimport native
+from sipagent.rtp.jitter cimport Timeline
+
+cdef class RtpSession:
+    cdef public int payload_type
+    cdef public object counters
+    cdef public Timeline timeline
+    cdef unsigned long _ssrc, _sequence_number, _timestamp
+
+    cpdef bytes send(self, bytes payload, bint marker=*)
