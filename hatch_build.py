@@ -51,7 +51,7 @@ def compile_all(root: Path) -> list[str]:
             ".".join(source.relative_to(root).with_suffix("").parts),
             [str(source.relative_to(root))],
             include_dirs=[str(package)],
-            extra_compile_args=["-O2", "-w"],
+            extra_compile_args=["-O2", "-g0", "-w"],
         )
         for source in sources
     ]
