@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from sipagent.config.sections import WebSocketName
+
 MAX_P99_MS = 5.0
 """For uplink and pacing each, of the worker alone."""
 LOAD_LIMIT = 0.9
@@ -120,6 +122,8 @@ class Case:
     """One of the floor's ways to be wrong (`bench/floor.c`)."""
     awake: bool = False
     """No core sleeps, as with `[worker] cpu_dma_latency_us = 0`."""
+    websocket: WebSocketName = "picows"
+    """The worker's `[realtime] websocket`."""
     stages: str = ""
     """The worker with clocks in it, and the file that they are told in (`bench/staged.py`)."""
 
