@@ -39,6 +39,7 @@ from bench.chaos.sitting import sit
 from bench.fuzz.run import again, fuzz, table
 from bench.fuzz.targets import TARGETS
 from bench.results import Case
+from sipagent.config.sections import WebSocketName
 from sipagent.errors import SipAgentError
 
 app = typer.Typer(
@@ -80,6 +81,7 @@ def run_alone(
     fifo: Annotated[bool, typer.Option(help="Real-time scheduling for bridge and load, where permitted.")] = False,
     awake: Annotated[bool, typer.Option(help="No core sleeps: [worker] cpu_dma_latency_us = 0.")] = False,
     pure: Annotated[bool, typer.Option(help="The worker without its compiled modules.")] = False,
+    websocket: Annotated[WebSocketName, typer.Option(help="The worker's library: [realtime] websocket.")] = "picows",
     capacity: Annotated[bool, typer.Option(help="Search how many calls a core carries, instead of rounds.")] = False,
     step: Annotated[int, typer.Option(min=1, help="Of the search.")] = 50,
     limit: Annotated[int, typer.Option(min=1, help="Of the search.")] = 1500,
@@ -87,7 +89,7 @@ def run_alone(
     out: OutOption = build.BUILD / "alone.json",
 ) -> None:
     """The worker without Asterisk, under load: CPU, memory, delay, pacing, capacity; also the floor and the naive."""
-    case = Case("", calls, tls, seconds, settle_s, rate, fifo, awake=awake, pure=pure)
+    case = Case("", calls, tls, seconds, settle_s, rate, fifo, awake=awake, pure=pure, websocket=websocket)
     cases = [replace(case, bridge=_known(name)) for name in bridge or ["worker"]]
     if self_check:
         well = _run(alone.self_check(cases[0], print))
@@ -114,9 +116,10 @@ def run_stages(
     seconds: Annotated[float, typer.Option(min=3, help="The window that is measured.")] = 8.0,
     fifo: Annotated[bool, typer.Option(help="Real-time scheduling for worker and load, where permitted.")] = False,
     awake: Annotated[bool, typer.Option(help="No core sleeps: [worker] cpu_dma_latency_us = 0.")] = False,
+    websocket: Annotated[WebSocketName, typer.Option(help="The worker's library: [realtime] websocket.")] = "picows",
 ) -> None:
     """Where a frame's time goes in a worker under load, stage by stage."""
-    case = Case("worker", calls, seconds=seconds, fifo=fifo, awake=awake)
+    case = Case("worker", calls, seconds=seconds, fifo=fifo, awake=awake, websocket=websocket)
     print(f"\n{stages.table(_run(stages.stages(case, print)))}")
 
 

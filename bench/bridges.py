@@ -90,7 +90,7 @@ async def start(
     async with AsyncExitStack() as stack:
         if case.bridge == "worker":
             switch = await stack.enter_async_context(Switch(caller_ports, on_media))
-            config = await _worker_config(folder, case.calls, first_port, url, switch.port)
+            config = await _worker_config(folder, case, first_port, url, switch.port)
             command = worker_command(["--config", str(config)], 1)
             if case.stages:
                 command = [sys.executable, "-m", "bench.staged", case.stages, *command[command.index("worker") :]]
@@ -150,7 +150,7 @@ class _Hum:
         return b"\x00\x01" * 160
 
 
-async def _worker_config(folder: Path, calls: int, first_port: int, url: str, ari_port: int) -> Path:
+async def _worker_config(folder: Path, case: Case, first_port: int, url: str, ari_port: int) -> Path:
     file = folder / "sipagent.toml"
     # Even ports only, so two a call; none is needed twice. Priority is the rig's to give, to each bridge the same, and
     # the gate would end the search for what a core carries before the core does.
@@ -163,8 +163,9 @@ password = "bench"
 [realtime]
 url = "{url}"
 api_key = "bench"
+websocket = "{case.websocket}"
 [media]
-ports = [{first_port}, {first_port + 2 * calls + 1}]
+ports = [{first_port}, {first_port + 2 * case.calls + 1}]
 [agents.bench]
 instructions = "Be brief."
 greeting = ""

@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from sipagent.config.sections import WebSocketName
+
 MAX_P99_MS = 5.0
 """For uplink and pacing each, of the worker alone."""
 LOAD_LIMIT = 0.9
@@ -122,6 +124,8 @@ class Case:
     """No core sleeps, as with `[worker] cpu_dma_latency_us = 0`."""
     pure: bool = False
     """The worker without its compiled modules, as on a machine without a compiler."""
+    websocket: WebSocketName = "picows"
+    """The worker's `[realtime] websocket`."""
     stages: str = ""
     """The worker with clocks in it, and the file that they are told in (`bench/staged.py`)."""
 
@@ -136,7 +140,8 @@ class Case:
     @property
     def unusual(self) -> str:
         """What is not as it comes, each with a comma before it."""
-        return f"{', cores awake' if self.awake else ''}{', not compiled' if self.pure else ''}"
+        words = {"cores awake": self.awake, "not compiled": self.pure, self.websocket: self.websocket != "picows"}
+        return "".join(f", {word}" for word, true in words.items() if true)
 
 
 @dataclass(frozen=True, slots=True)

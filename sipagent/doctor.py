@@ -160,7 +160,12 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
     try:
         async with asyncio.timeout(SESSION_TIMEOUT_S):
             socket_ = await client.connect(
-                realtime.endpoint, core, on_event, api_key=key, timeout_s=realtime.connect_timeout_s
+                realtime.endpoint,
+                core,
+                on_event,
+                api_key=key,
+                library=realtime.websocket,
+                timeout_s=realtime.connect_timeout_s,
             )
             answer = await ready
         took_ms = (time.monotonic() - opened) * 1000

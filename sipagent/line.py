@@ -209,6 +209,7 @@ class Line:
             xai.RealtimeSession(config),
             self._talk.on_session_event,
             api_key=endpoint.api_key.get_secret_value(),
+            library=self._policy.settings.realtime.websocket,
             ssl_context=self._policy.ssl_context if endpoint.url.startswith("wss:") else None,
             timeout_s=timeout_s,
             conversation_id=resume,

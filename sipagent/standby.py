@@ -155,6 +155,7 @@ class Standby:
                 xai.RealtimeSession(config, standby=True),
                 spare.on_event,
                 api_key=endpoint.api_key.get_secret_value(),
+                library=realtime.websocket,
                 ssl_context=ssl_context if endpoint.url.startswith("wss:") else None,
                 timeout_s=within_s,
             )

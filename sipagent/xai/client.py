@@ -1,9 +1,8 @@
-"""The socket of one realtime session: websockets' Sans-I/O core under a thin asyncio protocol.
+"""The client's end of one realtime session: from the caller's frames to a WebSocket, from its messages to the call.
 
-Driven this way a frame of the caller is one synchronous write in the callback that brought it, without
-the queue, lock and task of the library's own asyncio layer (9 us a message instead of 14). The shell
-owns the socket and one timer and decides nothing: messages go to the `RealtimeSession`, its events to
-`on_event`, its outbox to the socket, all within one loop step.
+The shell owns the connection and two timers and decides nothing: messages go to the `RealtimeSession`, its events to
+`on_event`, its outbox to the WebSocket, all within one loop step. Which library speaks WebSocket is not its concern
+(`websocket.py`).
 
 Towards the model at most `MAX_WAITING` frames of the caller wait here when the network does not take them,
 and `MAX_UNSENT_BYTES` in the kernel; beyond that the oldest are dropped and counted, since late words are
@@ -13,74 +12,56 @@ worse than lost ones.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import socket
 import ssl
-import struct
-from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import cast
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
-from websockets.protocol import State
-from websockets.uri import WebSocketURI, parse_uri
+import structlog
 
 from sipagent.audio import PTIME_MS
-from sipagent.errors import RealtimeError, RealtimeLost, RealtimeRefused
+from sipagent.config.sections import WebSocketName
+from sipagent.errors import RealtimeError, RealtimeLost
+from sipagent.xai import by_picows, by_websockets
 from sipagent.xai.dialect import SessionConfig
 from sipagent.xai.session import RealtimeSession, SessionEvent
+from sipagent.xai.tcp import Tcp
+from sipagent.xai.websocket import Upgrade, WebSocket
+
+log = structlog.get_logger()
 
 CLOSE_TIMEOUT_S = 1.0
 """The socket is billed by the second: after this long without the server's close frame it is cut."""
-DEAD_PEER_MS = 2500
-"""Data that the other side's kernel has not acknowledged for so long: the connection is lost (RFC 5482)."""
 PULSE_S, PING_AFTER_S, DEAD_AFTER_S = 0.5, 1.0, 2.5
 """How often we look; nothing came for so long: is somebody there? And for so long, a ping included: nobody is."""
-MAX_MESSAGE_BYTES = 8 << 20
-"""An hour of G.711 in one delta would be 38 MB of base64; the longest answers are about 0.5 MB."""
 MAX_WAITING = 200 // PTIME_MS
 """200 ms of the caller."""
 MAX_UNSENT_BYTES = 1400
 """In the kernel beyond what is on its way: 100 ms of the caller. More waits here, where it can still be dropped."""
-_SIOCOUTQNSD = 0x894B
-_unsent = array("i", [0])
-_TCP_INFO_RTT = struct.Struct("@68xI")
-"""tcpi_rtt of Linux's struct tcp_info: smoothed, in microseconds."""
+LIBRARIES: Mapping[WebSocketName, Upgrade] = {"picows": by_picows.upgrade, "websockets": by_websockets.upgrade}
 
 OnEvent = Callable[[SessionEvent], None]
 
 
-class RealtimeClient(asyncio.Protocol):
-    """One session's socket, used once. Make it with `connect`."""
+class RealtimeClient:
+    """One session's connection, used once. Make it with `connect`."""
 
-    def __init__(
-        self, uri: WebSocketURI, headers: Mapping[str, str], session: RealtimeSession, on_event: OnEvent
-    ) -> None:
+    def __init__(self, session: RealtimeSession, on_event: OnEvent, tcp: Tcp) -> None:
         self.session = session
         self.dropped_frames = 0
         self.lost: asyncio.Future[RealtimeLost] = asyncio.get_running_loop().create_future()
-        """Done when the socket ends before `aclose`."""
+        """Done when the connection ends before `aclose`."""
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
-        self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
-        self._headers = headers
-        self._transport: asyncio.Transport | None = None
-        self.opened: asyncio.Future[None] = self._loop.create_future()
-        """Done when the upgrade succeeded, or with the error that it brought."""
+        self._tcp = tcp
+        self._websocket: WebSocket | None = None
+        """From its opening to its end."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._heard_s = 0.0
-        """When the last bytes came."""
         self._pulse: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._fragments: list[bytes] = []
-        self._fileno = -1
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._closing = False
         self._why = ""
@@ -91,40 +72,24 @@ class RealtimeClient(asyncio.Protocol):
     def append_audio(self, payload: bytes) -> None:
         """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
         message = self.session.append_audio(payload)
-        transport = self._transport
-        # A transport that is closing may have given its descriptor back already: nothing may be asked of it.
-        if message is None or transport is None or transport.is_closing() or self._protocol.state is not State.OPEN:
+        websocket = self._websocket
+        if message is None or websocket is None or not websocket.is_open:
             return
-        waiting = self._waiting
-        if waiting or self._unsent_bytes() > MAX_UNSENT_BYTES:
+        waiting, unsent_bytes = self._waiting, self._tcp.unsent_bytes
+        if waiting or unsent_bytes() > MAX_UNSENT_BYTES:
             self.dropped_frames += len(waiting) == MAX_WAITING
             waiting.append(message)
-            while waiting and self._unsent_bytes() <= MAX_UNSENT_BYTES:
-                self._send(waiting.popleft())
+            while waiting and unsent_bytes() <= MAX_UNSENT_BYTES:
+                websocket.send_text(waiting.popleft())
         else:
-            self._send(message)
-
-    def _send(self, message: bytes) -> None:
-        self._protocol.send_text(message)
-        if self._transport:
-            self._transport.writelines(self._protocol.data_to_send())
-
-    def _unsent_bytes(self) -> int:
-        """What the kernel holds and the network has not taken (SIOCOUTQNSD; 0.3 us).
-
-        Transports are asked in vain: 64 kB may hide in asyncio's TLS, and the kernel's own buffer holds six seconds
-        of audio before it notices.
-        """
-        fcntl.ioctl(self._fileno, _SIOCOUTQNSD, _unsent)
-        return _unsent[0]
+            websocket.send_text(message)
 
     def flush(self) -> None:
         """Send what the session has put in its outbox."""
-        if self._transport is None or self._protocol.state is not State.OPEN:
+        if (websocket := self._websocket) is None or not websocket.is_open:
             return
         for message in self.session.take_outbox():
-            self._protocol.send_text(message)
-        self._write()
+            websocket.send_text(message)
 
     def configure(self, config: SessionConfig, on_event: OnEvent) -> None:
         """A session that stands by is somebody's from now on: who they are, and who hears what it says."""
@@ -135,14 +100,7 @@ class RealtimeClient(asyncio.Protocol):
 
     def round_trip_ms(self) -> float | None:
         """To the server's end of the TCP connection and back, as the kernel measures it; None when it cannot say."""
-        sock = self._transport.get_extra_info("socket") if self._transport else None
-        if sock is None or not hasattr(socket, "TCP_INFO"):
-            return None
-        try:
-            (rtt_us,) = _TCP_INFO_RTT.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104))
-        except (OSError, struct.error):
-            return None
-        return float(rtt_us) / 1000
+        return self._tcp.round_trip_ms()
 
     def forget(self) -> None:
         """What comes from now on is for nobody."""
@@ -153,114 +111,82 @@ class RealtimeClient(asyncio.Protocol):
         self._closing = True
         if self._timer:
             self._timer.cancel()
-        transport = self._transport
-        if transport is None or self._gone.done():
+        if (websocket := self._websocket) is None:
             return
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(1000)
-            self._write()
-            try:
+        try:
+            if websocket.is_open:
+                websocket.close()
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await asyncio.shield(self._gone)
-            except TimeoutError:
-                pass
-            finally:
-                transport.abort()  # also when nobody waits any more
-        else:
-            transport.abort()
+        except TimeoutError:
+            pass
+        finally:
+            websocket.abort()  # also when nobody waits any more
 
-    # --- asyncio.Protocol
+    # --- websocket.Listener
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TCP (and TLS) stand: ask for the upgrade."""
-        self._transport = cast("asyncio.Transport", transport)
-        if sock := transport.get_extra_info("socket"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # While a caller is heard something is always on its way: what nobody acknowledges tells a dead peer.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
-            self._fileno = sock.fileno()
-        request = self._protocol.connect()
-        request.headers.update(self._headers)
-        self._protocol.send_request(request)
-        self._write()
+    def on_open(self, websocket: WebSocket) -> None:
+        """The upgrade succeeded."""
+        self._websocket = websocket
+        self._pulse = self._loop.call_later(PULSE_S, self._feel_pulse)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes to frames, frames to the session, its events to the call."""
-        self._heard_s = self._loop.time()
-        self._protocol.receive_data(data)
-        self._process()
+    def on_text(self, message: bytes) -> None:
+        """A message to the session, its events to the call."""
+        self._tell(self.session.receive, message, self._loop.time())
 
-    def eof_received(self) -> bool | None:
-        """The server closed its side; False lets asyncio close ours."""
-        self._protocol.receive_eof()
-        self._process()
-        return False
+    def on_binary(self) -> None:
+        """Only `transport: binary` would bring these, which we never ask for."""
+        self.session.counts["binary_frames"] += 1
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The end, however it came."""
-        if not self._gone.done():
-            self._gone.set_result(None)
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if self._pulse:
-            self._pulse.cancel()
-            self._pulse = None
-        why = self._why or (str(exc) if exc else _close_text(self._protocol))
-        if not self.opened.done():
-            error = self._protocol.handshake_exc
-            self.opened.set_exception(_refusal(error) if error else RealtimeLost(f"closed during the handshake: {why}"))
-        elif not self._closing and not self.lost.done():
-            self.lost.set_result(RealtimeLost(why))
-        # Nothing comes any more: let go of the call, and end the parser, a generator that holds the protocol which
-        # holds it. So no cycle is left for the collector.
+    def on_end(self, why: str) -> None:
+        """The end, however it came. Nothing of the call is held from here on: no cycle is left for the collector."""
+        self._gone.set_result(None)
+        for timer in (self._timer, self._pulse):
+            if timer:
+                timer.cancel()
+        self._timer = self._pulse = None
+        if not self._closing and not self.lost.done():
+            self.lost.set_result(RealtimeLost(self._why or why))
         self._on_event = _forget
-        self._protocol.parser.close()
-        self._transport = None
+        self._websocket = None
 
     # --- the shell's own
 
-    def _process(self) -> None:
-        for event in self._protocol.events_received():
-            if isinstance(event, Response):
-                if self._protocol.handshake_exc is None and not self.opened.done():
-                    self.opened.set_result(None)
-                    self._feel_pulse()
-            elif isinstance(event, Frame):
-                self._on_frame(event)
-        self._write()
-        if self._protocol.close_expected() and self._transport:
-            self._transport.close()
+    def _tell(self, core: Callable[..., list[SessionEvent]], *what: Any) -> None:
+        """To the session, and what that means for the call.
 
-    def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.TEXT and frame.fin:
-            self._receive(bytes(frame.data))
-        elif frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._fragments):
-            self._fragments.append(bytes(frame.data))
-            if frame.fin:
-                whole, self._fragments = b"".join(self._fragments), []
-                self._receive(whole)
-        elif frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
-            # Only `transport: binary` would bring these, which we never ask for.
-            self.session.counts["binary_frames"] += 1
-
-    def _receive(self, message: bytes) -> None:
-        for event in self.session.receive(message, self._loop.time()):
-            self._on_event(event)
+        A fault of ours on the way, which a library may swallow: it is told, and the session ends, since it would go on
+        in no known state.
+        """
+        try:
+            for event in core(*what):
+                self._on_event(event)
+        except Exception as error:
+            log.exception("realtime_event_failed")
+            self._give_up(f"this program failed on what the server said: {error!r}")
+            return
         self.flush()
         self._arm()
 
+    def _give_up(self, why: str) -> None:
+        self._why = self._why or why
+        if self._websocket:
+            self._websocket.abort()
+
     def _feel_pulse(self) -> None:
         """A server whose program has died behind a living kernel acknowledges for ever, and answers no ping."""
-        silent_s = self._loop.time() - self._heard_s
-        if silent_s > DEAD_AFTER_S and self._transport is not None:
-            self._why = f"the server has not said a word for {DEAD_AFTER_S:g} s, not even to a ping"
-            self._transport.abort()
+        if (websocket := self._websocket) is None:
             return
-        if silent_s > PING_AFTER_S and self._protocol.state is State.OPEN:
-            self._protocol.send_ping(b"")
-            self._write()
         self._pulse = self._loop.call_later(PULSE_S, self._feel_pulse)
+        if not websocket.is_open:
+            if not self._closing:  # the server ended it, or erred, and does not let go of the connection
+                websocket.abort()
+            return
+        silent_s = self._tcp.silent_s()
+        if silent_s > DEAD_AFTER_S:
+            self._give_up(f"the server has not said a word for {DEAD_AFTER_S:g} s, not even to a ping")
+        elif silent_s > PING_AFTER_S:
+            websocket.ping()
 
     def _arm(self) -> None:
         due = self.session.next_timer()
@@ -272,20 +198,7 @@ class RealtimeClient(asyncio.Protocol):
 
     def _on_timer(self) -> None:
         self._timer = None
-        for event in self.session.handle_timer(max(self._loop.time(), self.session.next_timer() or 0.0)):
-            self._on_event(event)
-        self.flush()
-        self._arm()
-
-    def _write(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        for data in self._protocol.data_to_send():
-            if data:
-                transport.write(data)
-            elif transport.can_write_eof():
-                transport.write_eof()
+        self._tell(self.session.handle_timer, max(self._loop.time(), self.session.next_timer() or 0.0))
 
 
 def _forget(_event: SessionEvent) -> None:
@@ -305,46 +218,34 @@ async def connect(
     on_event: OnEvent,
     *,
     api_key: str,
+    library: WebSocketName,
     ssl_context: ssl.SSLContext | None = None,
     timeout_s: float,
     conversation_id: str = "",
 ) -> RealtimeClient:
-    """Open the socket and upgrade it.
+    """Open the socket and upgrade it, by this library for WebSocket.
 
     `conversation_id` of a conversation that is to go on. `ssl_context` is shared by all sessions of a process (making
-    one takes 33 ms). Raises RealtimeRefused with the server's status and words, RealtimeError for a socket that cannot
-    be had in `timeout_s`.
+    one takes 33 ms); without one wss trusts who the system trusts. Raises RealtimeRefused with the server's status and
+    words, RealtimeError for a socket that cannot be had in `timeout_s`.
     """
-    uri = parse_uri(endpoint_url(url, model=session.config.model, conversation_id=conversation_id))
+    url = endpoint_url(url, model=session.config.model, conversation_id=conversation_id)
+    parts = urlsplit(url)
+    secure, host = parts.scheme == "wss", parts.hostname or ""
+    port = parts.port or (443 if secure else 80)
+    context = (ssl_context or ssl.create_default_context()) if secure else None
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    client = RealtimeClient(uri, headers, session, on_event)
-    where = f"{uri.host}:{uri.port}"
     async with AsyncExitStack() as undo:
-        undo.push_async_callback(client.aclose)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: client, uri.host, uri.port, ssl=ssl_context if uri.secure else None
-                )
-                await client.opened
+                tcp = await Tcp.connect(host, port)
+                undo.callback(tcp.cut)
+                client = RealtimeClient(session, on_event, tcp)
+                undo.push_async_callback(client.aclose)
+                await LIBRARIES[library](url, tcp.socket, context, headers, client)
         except TimeoutError:
-            raise RealtimeError(f"{where} did not open a session in {timeout_s:g} s") from None
+            raise RealtimeError(f"{host}:{port} did not open a session in {timeout_s:g} s") from None
         except OSError as error:
-            raise RealtimeError(f"cannot reach {where}: {error}") from error
+            raise RealtimeError(f"cannot reach {host}:{port}: {error}") from error
         undo.pop_all()  # it stands: whoever asked for it closes it
     return client
-
-
-def _refusal(error: BaseException) -> RealtimeError:
-    if isinstance(error, InvalidStatus):
-        body = error.response.body or b""
-        return RealtimeRefused(error.response.status_code, bytes(body[:300]).decode("utf-8", "replace").strip())
-    return RealtimeError(f"the endpoint does not speak WebSocket: {error}")
-
-
-def _close_text(protocol: ClientProtocol) -> str:
-    if received := protocol.close_rcvd:
-        return f"the server closed with {received.code} {received.reason}".rstrip()
-    if protocol.parser_exc is not None:
-        return f"WebSocket protocol error: {protocol.parser_exc}"
-    return "the connection dropped without a close frame"

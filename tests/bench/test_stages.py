@@ -7,6 +7,7 @@ import time
 import pytest
 
 from bench import staged, stages
+from sipagent.xai import by_picows
 
 NAMES = [name for name, _, _ in staged.STAGES]
 
@@ -34,6 +35,11 @@ def test_a_stage_within_another_is_not_counted_twice(monkeypatch: pytest.MonkeyP
     assert outer() == "done"
     read = clocks.read()
     assert read[:4] == [2, 30, 4, 1200]
+
+
+def test_every_stage_is_there_to_have_a_clock_put_around_it() -> None:
+    assert all(method in vars(owner) for _, owner, method in staged.STAGES)
+    assert callable(by_picows.sender)
 
 
 def test_only_the_seconds_with_all_calls_count() -> None:
