@@ -28,7 +28,7 @@ from sipagent.rtp.transport import PacerTimer, RtpSocket
 from sipagent.xai import by_picows
 from sipagent.xai.by_websockets import WebsocketsSocket
 from sipagent.xai.client import RealtimeClient
-from sipagent.xai.tcp import Tcp
+from sipagent.xai.uplink import Uplink
 
 SEND = "caller's frame: WebSocket frame, TLS and the kernel's TCP send"
 """By either library."""
@@ -39,8 +39,8 @@ STAGES: tuple[tuple[str, type, str], ...] = (
     ("caller's frame: order and numbers", Timeline, "take"),
     ("caller's frame: barge-in detector", BargeIn, "caller"),
     ("caller's frame: line.py", Line, "take"),
-    ("caller's frame: JSON and base64, xai/client.py", RealtimeClient, "append_audio"),
-    ("caller's frame: is there a backlog", Tcp, "unsent_bytes"),
+    ("caller's frame: JSON and base64, xai/client.py", Uplink, "append_audio"),
+    ("caller's frame: is there a backlog", Uplink, "_full"),
     (SEND, WebsocketsSocket, "send_text"),
     ("agent's frame: wheel", PacerTimer, "_tick"),
     ("agent's frame: media.py", MediaBridge, "send_frame"),

@@ -4,10 +4,10 @@ from sipagent cimport native
 cdef class BargeIn:
     cdef public object voiced_at, onset_at, paused_at
     cdef public int rejected
-    cdef object _law, _settings, _sent, _sent_rms
-    cdef list _loud
+    cdef object _law, _settings, _sent
+    cdef list _sent_rms, _loud
     cdef double _above_noise, _echo_share, _floor
-    cdef int _loudest_sent, _loud_ms, _pitched_ms, _quiet_ms
+    cdef int _oldest_sent, _loudest_sent, _loud_ms, _pitched_ms, _quiet_ms
     cdef bint _mu_law, _deaf
 
     @cython.locals(level=int)
@@ -15,7 +15,7 @@ cdef class BargeIn:
     cpdef silence(self, bytes frame)
     @cython.locals(level=int, span_ms=int, loud=bint)
     cpdef object caller(self, bytes payload, double now, bint talking)
-    @cython.locals(forgotten=int)
+    @cython.locals(at=int, forgotten=int)
     cdef _note_sent(self, bytes frame, int level)
     cdef object _on_loud(self, bytes payload, int span_ms, double now)
     cdef object _on_quiet(self, double now)

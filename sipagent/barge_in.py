@@ -74,8 +74,8 @@ class BargeIn:
         self._echo_share = _ECHO_MARGIN * 10 ** (-settings.echo_loss_db / 20)
         self._floor = float(QUIET_RMS) / self._above_noise
         self._sent: deque[bytes] = deque(maxlen=_ECHO_MEMORY_FRAMES)
-        self._sent_rms = deque([0] * _ECHO_MEMORY_FRAMES, maxlen=_ECHO_MEMORY_FRAMES)
-        self._loudest_sent = 0  # of those
+        self._sent_rms = [0] * _ECHO_MEMORY_FRAMES  # a ring
+        self._oldest_sent = self._loudest_sent = 0  # where the one is in it, and how loud the other
         self._loud: list[bytes] = []  # the caller's frames since the onset, while the agent speaks
         self._loud_ms = self._pitched_ms = self._quiet_ms = 0
         self._deaf = False  # to a sound that was judged to be noise, until it ends
@@ -91,9 +91,10 @@ class BargeIn:
         self._note_sent(frame, 0)
 
     def _note_sent(self, frame: bytes, level: int) -> None:
-        forgotten = self._sent_rms[0]
+        at = self._oldest_sent
+        forgotten, self._sent_rms[at] = self._sent_rms[at], level
+        self._oldest_sent = at + 1 if at + 1 < _ECHO_MEMORY_FRAMES else 0
         self._sent.append(frame)
-        self._sent_rms.append(level)
         if level >= self._loudest_sent:
             self._loudest_sent = level
         elif forgotten == self._loudest_sent:

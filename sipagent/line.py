@@ -260,7 +260,7 @@ class Line:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         counts = client.session.counts
-        self.counters["uplink_dropped"] += client.dropped_frames + counts["backlog_dropped"]
+        self.counters["uplink_dropped"] += client.uplink.dropped_frames + counts["backlog_dropped"]
         for name, count in counts.items():
             if not name.startswith("ignored:"):
                 self.counters[f"realtime_{name}"] += count

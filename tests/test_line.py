@@ -29,7 +29,7 @@ async def test_who_is_not_let_wait_for_the_closing_gives_its_session_back_all_th
         await asyncio.Event().wait()
 
     line._client = MagicMock(aclose=aclose)
-    line._client.dropped_frames, line._client.session.counts = 0, {"backlog_dropped": 0}
+    line._client.uplink.dropped_frames, line._client.session.counts = 0, {"backlog_dropped": 0}
     leaving = asyncio.create_task(line.aclose())
     await closing.wait()
     leaving.cancel()

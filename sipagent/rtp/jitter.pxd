@@ -1,8 +1,13 @@
 cimport cython
 from sipagent cimport native
 
+cdef class Counters:
+    cdef public long received, comfort_noise, duplicate, late, stray, wrong_payload_type, malformed, foreign
+    cdef public long lost, loss_runs, skipped, reordered, resynced
+    cdef public long concealed_ticks, muted_ticks, paused_ticks, inserted_ticks, sent
+
 cdef class Timeline:
-    cdef public object counters
+    cdef public Counters counters
     cdef object _payload_type, _law, _next_number, _next_ts, _due_ts, _order_buffer_s, _patience_s
     cdef public list _waiting
     cdef dict _given_up

@@ -19,7 +19,7 @@ timestamp stepping. So the number tells what is missing, and the timestamp how m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ _NEXT_NUMBER = 1 << 32
 _NOT_PLAIN = -1  # no SSRC
 
 
-@dataclass(slots=True)
+@dataclass
 class Counters:
     """What came and what went. Every datagram received adds to exactly one of the first eight."""
 
@@ -99,7 +99,7 @@ class Counters:
 
     def as_dict(self) -> dict[str, int]:
         """For events and logs; ticks (1/8000 s) as milliseconds."""
-        values = {name: getattr(self, name) for name in self.__slots__}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name.replace("_ticks", "_ms"): value // 8 if name.endswith("_ticks") else value
             for name, value in values.items()

@@ -1,9 +1,9 @@
 from sipagent cimport native
-from sipagent.rtp.jitter cimport Timeline
+from sipagent.rtp.jitter cimport Counters, Timeline
 
 cdef class RtpSession:
     cdef public int payload_type
-    cdef public object counters
+    cdef public Counters counters
     cdef public Timeline timeline
     cdef unsigned long _ssrc, _sequence_number, _timestamp
 

@@ -2,18 +2,13 @@
 
 The shell owns the connection and two timers and decides nothing: messages go to the `RealtimeSession`, its events to
 `on_event`, its outbox to the WebSocket, all within one loop step. Which library speaks WebSocket is not its concern
-(`websocket.py`).
-
-Towards the model at most `MAX_WAITING` frames of the caller wait here when the network does not take them,
-and `MAX_UNSENT_BYTES` in the kernel; beyond that the oldest are dropped and counted, since late words are
-worse than lost ones.
+(`websocket.py`). The caller's frames, fifty a second, pass it by (`uplink.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,13 +16,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
 
-from sipagent.audio import PTIME_MS
 from sipagent.config.sections import WebSocketName
 from sipagent.errors import RealtimeError, RealtimeLost
 from sipagent.xai import by_picows, by_websockets
 from sipagent.xai.dialect import SessionConfig
 from sipagent.xai.session import RealtimeSession, SessionEvent
 from sipagent.xai.tcp import Tcp
+from sipagent.xai.uplink import Uplink
 from sipagent.xai.websocket import Upgrade, WebSocket
 
 log = structlog.get_logger()
@@ -36,10 +31,6 @@ CLOSE_TIMEOUT_S = 1.0
 """The socket is billed by the second: after this long without the server's close frame it is cut."""
 PULSE_S, PING_AFTER_S, DEAD_AFTER_S = 0.5, 1.0, 2.5
 """How often we look; nothing came for so long: is somebody there? And for so long, a ping included: nobody is."""
-MAX_WAITING = 200 // PTIME_MS
-"""200 ms of the caller."""
-MAX_UNSENT_BYTES = 1400
-"""In the kernel beyond what is on its way: 100 ms of the caller. More waits here, where it can still be dropped."""
 LIBRARIES: Mapping[WebSocketName, Upgrade] = {"picows": by_picows.upgrade, "websockets": by_websockets.upgrade}
 
 OnEvent = Callable[[SessionEvent], None]
@@ -50,7 +41,9 @@ class RealtimeClient:
 
     def __init__(self, session: RealtimeSession, on_event: OnEvent, tcp: Tcp) -> None:
         self.session = session
-        self.dropped_frames = 0
+        self.uplink = Uplink(session)
+        self.append_audio = self.uplink.append_audio
+        """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
         self.lost: asyncio.Future[RealtimeLost] = asyncio.get_running_loop().create_future()
         """Done when the connection ends before `aclose`."""
         self._on_event = on_event
@@ -62,27 +55,11 @@ class RealtimeClient:
         self._pulse: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._closing = False
         self._why = ""
         """Why we gave it up, where it was us."""
 
     # --- the caller's side
-
-    def append_audio(self, payload: bytes) -> None:
-        """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
-        message = self.session.append_audio(payload)
-        websocket = self._websocket
-        if message is None or websocket is None or not websocket.is_open:
-            return
-        waiting, unsent_bytes = self._waiting, self._tcp.unsent_bytes
-        if waiting or unsent_bytes() > MAX_UNSENT_BYTES:
-            self.dropped_frames += len(waiting) == MAX_WAITING
-            waiting.append(message)
-            while waiting and unsent_bytes() <= MAX_UNSENT_BYTES:
-                websocket.send_text(waiting.popleft())
-        else:
-            websocket.send_text(message)
 
     def flush(self) -> None:
         """Send what the session has put in its outbox."""
@@ -109,6 +86,7 @@ class RealtimeClient:
     async def aclose(self) -> None:
         """Close politely, then by force; twice is fine."""
         self._closing = True
+        self.uplink.close()
         if self._timer:
             self._timer.cancel()
         if (websocket := self._websocket) is None:
@@ -128,6 +106,7 @@ class RealtimeClient:
     def on_open(self, websocket: WebSocket) -> None:
         """The upgrade succeeded."""
         self._websocket = websocket
+        self.uplink.open(websocket.send_text, self._tcp.socket.fileno())
         self._pulse = self._loop.call_later(PULSE_S, self._feel_pulse)
 
     def on_text(self, message: bytes) -> None:
@@ -149,6 +128,7 @@ class RealtimeClient:
             self.lost.set_result(RealtimeLost(self._why or why))
         self._on_event = _forget
         self._websocket = None
+        self.uplink.close()
 
     # --- the shell's own
 

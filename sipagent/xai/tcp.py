@@ -1,21 +1,17 @@
 """The TCP connection under a session: made here, whichever library speaks over it, and asked about itself.
 
-The kernel knows what no library tells alike: what waits in it, how far the server is, when it last sent a byte.
+The kernel knows what no library tells alike: how far the server is, when it last sent a byte.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import socket
 import struct
-from array import array
 
 DEAD_PEER_MS = 2500
 """Data that the other side's kernel has not acknowledged for so long: the connection is lost (RFC 5482)."""
-_SIOCOUTQNSD = 0x894B
-_unsent = array("i", [0])
 _TCP_INFO = struct.Struct("@52xI12xI")
 """Of Linux's struct tcp_info: tcpi_last_data_recv (ms ago), tcpi_rtt (smoothed, in us)."""
 
@@ -46,15 +42,6 @@ class Tcp:
                 undo.pop_all()
                 return tcp
         raise OSError("; ".join(errors))
-
-    def unsent_bytes(self) -> int:
-        """What the kernel holds and the network has not taken (SIOCOUTQNSD; 0.3 us).
-
-        Transports are asked in vain: 64 kB may hide in asyncio's TLS, and the kernel's own buffer holds six seconds
-        of audio before it notices.
-        """
-        fcntl.ioctl(self.socket, _SIOCOUTQNSD, _unsent)
-        return _unsent[0]
 
     def silent_s(self) -> float:
         """For how long the server has sent no byte; told by messages, a long one that comes slowly would be silence."""

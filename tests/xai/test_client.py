@@ -25,9 +25,10 @@ from sipagent.standin.faults import parse_faults
 from sipagent.standin.pattern import pattern
 from sipagent.standin.server import StandinServer
 from sipagent.xai import session as xai
-from sipagent.xai.client import MAX_WAITING, RealtimeClient, connect, endpoint_url
+from sipagent.xai.client import RealtimeClient, connect, endpoint_url
 from sipagent.xai.dialect import SessionConfig
 from sipagent.xai.session import RealtimeSession
+from sipagent.xai.uplink import MAX_WAITING
 from tests.waiting import until
 
 CONFIG = SessionConfig(Law.ULAW, "grok-voice-latest", "eve", "Be brief.")
@@ -533,17 +534,17 @@ async def test_to_a_peer_that_stops_reading_little_audio_waits_and_the_oldest_is
         client = await caller.connect(f"{'wss' if secure else 'ws'}://127.0.0.1:{server.port}/", client_side)
         await until(lambda: bool(caller.of(xai.Ready)), "the session")
         sent = 0
-        while client.dropped_frames < 100:
+        while client.uplink.dropped_frames < 100:
             client.append_audio(FRAME)
             sent += 1
             await asyncio.sleep(0)
-        assert len(client._waiting) == MAX_WAITING
-        assert sent - client.dropped_frames - MAX_WAITING < 50  # the far kernel's buffer among them
+        assert len(client.uplink.waiting) == MAX_WAITING
+        assert sent - client.uplink.dropped_frames - MAX_WAITING < 50  # the far kernel's buffer among them
         server.listen.set()
 
         def caught_up() -> bool:
             client.append_audio(FRAME)
-            return not client._waiting
+            return not client.uplink.waiting
 
         await until(caught_up, "what waited to leave with the frames that follow")
         await client.aclose()

@@ -1,0 +1,10 @@
+from sipagent cimport native
+
+cdef class Uplink:
+    cdef public int dropped_frames
+    cdef public object waiting
+    cdef object _session, _send
+    cdef int _fd
+
+    cpdef append_audio(self, bytes payload)
+    cpdef bint _full(self)
