@@ -485,6 +485,23 @@ async def test_a_session_that_is_over_leaves_nothing_for_the_garbage_collector(s
             gc.enable()
 
 
+@pytest.mark.parametrize("secure", [False, True])
+async def test_at_no_step_of_an_end_is_anything_asked_of_a_descriptor_that_is_gone(secure: bool) -> None:
+    server_side, client_side = tls() if secure else (None, None)
+    async with Raw(tls=server_side) as server:
+        caller = Caller()
+        connecting = caller.connect(server.url, client_side)
+        client, _ = await asyncio.gather(connecting, server.say(text(CREATED), text(UPDATED)))
+        await until(lambda: bool(caller.of(xai.Ready)), "the session")
+        server.writer.transport.abort()
+        while not client.lost.done():
+            client.append_audio(FRAME)
+            client.round_trip_ms()
+            await asyncio.sleep(0)
+        client.append_audio(FRAME)
+        assert client.round_trip_ms() is None
+
+
 class Deaf:
     """A server in a thread that upgrades, opens the session, and then reads nothing until `listen` is set.
 
