@@ -406,7 +406,7 @@ async def test_a_fault_of_ours_in_what_hears_an_event_is_told_and_ends_the_sessi
         await until(lambda: bool(server.got), "session.update")
         client._on_event = fails
         with structlog.testing.capture_logs() as logged:
-            server.writer.write(text(UPDATED))
+            server.writer.write(text(UPDATED) + text(b"garbage"))
             assert "ZeroDivisionError('on purpose')" in str(await client.lost)
         assert [(line["event"], line["exc_info"]) for line in logged] == [("realtime_event_failed", True)]
         await until(server.ended.is_set, "the client to let go")
