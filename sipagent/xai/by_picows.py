@@ -205,7 +205,10 @@ class _Received:
 
 
 def _refusal(error: WSHandshakeError) -> RealtimeError:
-    """Read by the standard library: picows knows no status of Cloudflare's, and leaves the body as it was sent."""
+    """Read by the standard library: picows knows no status of Cloudflare's, and leaves the body as it was sent.
+
+    What of the body was not read together with the head is lost: picows has let go of the connection by now.
+    """
     received = _Received(b"%b\r\n\r\n%b" % (error.raw_header or b"", error.raw_body or b""))
     response = http.client.HTTPResponse(received)  # type: ignore[arg-type]
     try:

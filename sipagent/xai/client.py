@@ -111,7 +111,8 @@ class RealtimeClient:
 
     def on_text(self, message: bytes) -> None:
         """A message to the session, its events to the call."""
-        self._tell(self.session.receive, message, self._loop.time())
+        if not self._why:  # more may have come in the same breath as what ended it
+            self._tell(self.session.receive, message, self._loop.time())
 
     def on_binary(self) -> None:
         """Only `transport: binary` would bring these, which we never ask for."""

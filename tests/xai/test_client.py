@@ -407,7 +407,7 @@ async def test_a_fault_of_ours_in_what_hears_an_event_is_told_and_ends_the_sessi
         await until(lambda: bool(server.got), "session.update")
         client._on_event = fails
         with structlog.testing.capture_logs() as logged:
-            server.writer.write(text(UPDATED))
+            server.writer.write(text(UPDATED) + text(b"garbage"))
             assert "ZeroDivisionError('on purpose')" in str(await client.lost)
         assert [(line["event"], line["exc_info"]) for line in logged] == [("realtime_event_failed", True)]
         await until(server.ended.is_set, "the client to let go")
@@ -484,6 +484,23 @@ async def test_a_session_that_is_over_leaves_nothing_for_the_garbage_collector(s
             await until(lambda: over() is None, "the client to be gone")
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_at_no_step_of_an_end_is_anything_asked_of_a_descriptor_that_is_gone(secure: bool) -> None:
+    server_side, client_side = tls() if secure else (None, None)
+    async with Raw(tls=server_side) as server:
+        caller = Caller()
+        connecting = caller.connect(server.url, client_side)
+        client, _ = await asyncio.gather(connecting, server.say(text(CREATED), text(UPDATED)))
+        await until(lambda: bool(caller.of(xai.Ready)), "the session")
+        server.writer.transport.abort()
+        while not client.lost.done():
+            client.append_audio(FRAME)
+            client.round_trip_ms()
+            await asyncio.sleep(0)
+        client.append_audio(FRAME)
+        assert client.round_trip_ms() is None
 
 
 class Deaf:
