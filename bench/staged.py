@@ -20,7 +20,7 @@ import msgspec
 
 from sipagent import cli
 from sipagent.barge_in import BargeIn
-from sipagent.line import Line
+from sipagent.kept import Kept
 from sipagent.media import MediaBridge, PlayoutQueue
 from sipagent.rtp.jitter import Timeline
 from sipagent.rtp.session import RtpSession
@@ -38,7 +38,7 @@ STAGES: tuple[tuple[str, type, str], ...] = (
     ("caller's frame: media.py", MediaBridge, "on_datagram"),
     ("caller's frame: order and numbers", Timeline, "take"),
     ("caller's frame: barge-in detector", BargeIn, "caller"),
-    ("caller's frame: line.py", Line, "take"),
+    ("caller's frame: kept for another session", Kept, "take"),
     ("caller's frame: JSON and base64, xai/client.py", Uplink, "append_audio"),
     ("caller's frame: is there a backlog", Uplink, "_full"),
     (SEND, WebsocketsSocket, "send_text"),

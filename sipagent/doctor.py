@@ -178,7 +178,10 @@ async def _realtime(settings: Settings) -> AsyncIterator[Check]:
         mend = "check the key and its rights" if key_trouble else "the quota is used up, or xAI is away"
         yield Check(name, ok=False, detail=str(error), mend=mend)
     except (RealtimeError, TimeoutError) as error:
-        mend = "check [realtime] url and the way out of this network (TCP 443)"
+        other = "websockets" if realtime.websocket == "picows" else "picows"
+        mend = (
+            f'check [realtime] url and the way out of this network (TCP 443), or try [realtime] websocket = "{other}"'
+        )
         yield Check(name, ok=False, detail=str(error) or "no session in time", mend=mend)
     finally:
         if socket_ is not None:

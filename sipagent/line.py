@@ -1,15 +1,13 @@
 """The line to the voice model: a session at the first endpoint that gives one, and another when it is lost.
 
-What the caller says while there is no session is kept (`KEPT_MS`) and sent when there is one, so a caller need not say
-it twice; so are the words during which a session is lost, from their first sound. A lost session is taken up again by
-its conversation id; where the server does not know it any more, or another endpoint takes over, the new session is told
-what has been said so far.
+What the caller says meanwhile is kept (`kept.py`). A lost session is taken up again by its conversation id; where the
+server does not know it any more, or another endpoint takes over, the new session is told what has been said so far.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,10 +15,10 @@ from typing import Any
 import structlog
 
 from sipagent import model
-from sipagent.audio import PTIME_MS
 from sipagent.config.sections import Endpoint
 from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.house import Policy
+from sipagent.kept import Kept
 from sipagent.standby import Spare
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
@@ -29,11 +27,6 @@ from sipagent.xai.dialect import DIALECTS, SessionConfig
 
 log = structlog.get_logger()
 
-KEPT_MS = 10_000
-"""Of the caller's voice, while there is nobody to hear it, or nobody has heard it out; older is dropped and counted."""
-HEARD_MS = 300
-"""Kept of what the model hears: its word that somebody speaks comes so much later than their first sound. Less than its
-own wait for the end of a turn, or the last sound of one would be taken for another."""
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more."""
 RETRY_TIMEOUT_S = 2.0
@@ -83,29 +76,17 @@ class Line:
         self._quotas = policy.settings.realtime.quotas
         self._slot = policy.sessions.slot(call_id, self._quotas, going_on=known is not None)
         self._opened_s: float | None = None
-        self._kept: deque[bytes] = deque(maxlen=KEPT_MS // PTIME_MS)
-        self._hears = False
-        """There is a session that hears the caller; `_kept` has been sent to it already."""
         self._closing: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
         """Of all its sessions."""
+        self._kept = Kept(talk, self.counters)
+        self.take = self._kept.take
+        """One frame of the caller: to the model, and kept for the next one as long as it may be needed."""
 
     @property
     def endpoint(self) -> str:
         """Who gave the session that is there, or was."""
         return self._endpoint
-
-    def take(self, payload: bytes) -> None:
-        """One frame of the caller: to the model, and kept for the next one as long as it may be needed."""
-        kept, client = self._kept, self._client
-        if not self._hears:
-            self.counters["kept_dropped"] += len(kept) == kept.maxlen
-        elif not self._talk.caller_speaks:
-            while len(kept) >= HEARD_MS // PTIME_MS:
-                kept.popleft()
-        kept.append(payload)
-        if client is not None:
-            client.append_audio(payload)
 
     async def open(self) -> None:
         """A session; returns when the model can hear and speak.
@@ -119,7 +100,7 @@ class Line:
     async def turn(self, on_place: Callable[[int], None]) -> None:
         """Wait in line until a session may be opened; `on_place` hears the place. What is said meanwhile is gone."""
         await self._slot.turn(on_place)
-        self._kept.clear()
+        self._kept.frames.clear()
 
     async def reopen(self, history: str) -> str:
         """After a loss: RESUMED where the server knows the conversation, PRIMED where it was told of it.
@@ -147,7 +128,7 @@ class Line:
                 await asyncio.wait(self._closing)
         finally:
             self._slot.release()  # not before the provider knows that it is over, unless nobody may wait for that
-            self._kept.clear()
+            self._kept.frames.clear()
 
     async def _first_of(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False
@@ -221,8 +202,9 @@ class Line:
         """It is open; what the caller has said waits in it."""
         talk = self._talk
         talk.client = client
-        for payload in self._kept:
+        for payload in self._kept.frames:
             client.append_audio(payload)
+        self._kept.to = client.append_audio
         either: set[asyncio.Future[Any]] = {talk.ready, talk.fatal, client.lost}
         done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if talk.ready in done:
@@ -237,7 +219,7 @@ class Line:
         ready = self._talk.ready.result()
         self._endpoint, self._conversation_id, self._model = endpoint.name, ready.conversation_id, ready.model
         self._opened_s = self._loop.time()
-        self._hears = True
+        self._kept.hears = True
         self._emit(
             model.SessionOpened,
             model=ready.model,
@@ -251,7 +233,7 @@ class Line:
     def _let_go(self) -> None:
         """The session that is there is no more: nothing of it is heard, and its closing is waited for by nobody."""
         client, self._client = self._client, None
-        self._hears = False
+        self._kept.hears, self._kept.to = False, None
         if client is None:
             return
         client.forget()

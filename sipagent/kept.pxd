@@ -1,0 +1,6 @@
+cdef class Kept:
+    cdef public object frames, to
+    cdef public bint hears
+    cdef object _talk, _counters
+
+    cpdef take(self, bytes payload)
