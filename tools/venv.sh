@@ -83,3 +83,7 @@ if [ ! -e $venv/installed ] || ! $venv/bin/python -c 'import sipagent.cli' 2>>"$
     exit 1
 fi
 content >"$stamp"
+if [ -z "$(find sipagent -name '*.so')" ]; then
+    echo "note: nothing was compiled, so calls cost more of the processor (docs/tuning.md); to mend it, on Debian:" \
+         "apt-get install gcc python3-dev, then rm $stamp and make again"
+fi
