@@ -21,6 +21,8 @@ SAMPLE_RATE_HZ = 8000
 PTIME_MS = 20
 FRAME_BYTES = SAMPLE_RATE_HZ * PTIME_MS // 1000
 """One 20 ms frame of G.711: 160 bytes."""
+QUIET_RMS = 300
+"""Of 32768, -41 dBov: below this nothing is a voice, however quiet the line (soft speech is 10 dB above)."""
 
 
 class Law(StrEnum):

@@ -1,6 +1,9 @@
 cimport cython
 from sipagent cimport native
 
+cdef int QUIET_RMS, REARM_MS, _BYTES_A_MS, _ECHO_MEMORY_FRAMES
+cdef double _FLOOR_UP
+
 cdef class BargeIn:
     cdef public object voiced_at, onset_at, paused_at
     cdef public int rejected

@@ -22,11 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sipagent import audio, native
-from sipagent.audio import SAMPLE_RATE_HZ, Law
+from sipagent.audio import QUIET_RMS, SAMPLE_RATE_HZ, Law
 from sipagent.config import BargeInSettings
 
-QUIET_RMS = 300
-"""Of 32768, -41 dBov: below this nothing is a voice, however quiet the line (soft speech is 10 dB above)."""
 RESUME_MS = 120
 """This much quiet and it was no speech; the gaps inside words (p, t, k) are shorter."""
 MAX_PAUSE_MS = 1000

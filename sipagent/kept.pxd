@@ -1,3 +1,5 @@
+cdef int _KEPT_FRAMES, _HEARD_FRAMES
+
 cdef class Kept:
     cdef public object frames, to
     cdef public bint hears

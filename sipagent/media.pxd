@@ -3,6 +3,8 @@ from sipagent.barge_in cimport BargeIn
 from sipagent.rtp.pacer cimport Wheel
 from sipagent.rtp.session cimport RtpSession
 
+cdef int FRAME_BYTES, PTIME_MS, _BYTES_A_MS
+
 cdef class PlayoutQueue:
     cdef public str item_id
     cdef public long overflow_ms

@@ -92,7 +92,9 @@ class PlayoutQueue:
         queued = self._queued
         if queued < FRAME_BYTES and (self._open_item or not queued):
             return None
-        frame = self._head(FRAME_BYTES)  # nearly always all of it
+        frame = self._head(FRAME_BYTES)
+        if len(frame) == FRAME_BYTES:  # nearly always
+            return frame
         while len(frame) < FRAME_BYTES and self._pieces:
             frame += self._head(FRAME_BYTES - len(frame))
         return frame.ljust(FRAME_BYTES, self._silence)
@@ -206,6 +208,8 @@ class MediaBridge:
             self.tap.caller(payload)
         paused_at = self.barge_in.paused_at
         verdict = self.barge_in.caller(payload, now, talking=self._talking and self.interruptible)
+        if verdict is None:
+            return
         if verdict is Verdict.CUT and self.on_cut:
             self.on_cut()
         elif verdict is Verdict.RESUME and self.on_resume:

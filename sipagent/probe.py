@@ -23,8 +23,7 @@ from statistics import quantiles
 import structlog
 
 from sipagent import audio, model
-from sipagent.audio import PTIME_MS, Law
-from sipagent.barge_in import QUIET_RMS
+from sipagent.audio import PTIME_MS, QUIET_RMS, Law
 from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
 from sipagent.house import House

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from sipagent.asterisk.root import Root
-from sipagent.audio import PTIME_MS, SAMPLE_RATE_HZ, SILENCE_FRAME, Law, encode, resample, rms
-from sipagent.barge_in import QUIET_RMS
+from sipagent.audio import PTIME_MS, QUIET_RMS, SAMPLE_RATE_HZ, SILENCE_FRAME, Law, encode, resample, rms
 from sipagent.probe import Ear
 from sipagent.speech import Flite
 from tests.asterisk.fixtures import root

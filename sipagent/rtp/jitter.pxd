@@ -1,6 +1,11 @@
 cimport cython
 from sipagent cimport native
 
+cdef int FRAME_BYTES, HEADER_BYTES
+cdef double _JITTER_GAIN, _SAMPLE_S, _TICK_S
+cdef unsigned long long _NEXT_NUMBER
+cdef long long _NOT_PLAIN
+
 cdef class Counters:
     cdef public long received, comfort_noise, duplicate, late, stray, wrong_payload_type, malformed, foreign
     cdef public long lost, loss_runs, skipped, reordered, resynced

@@ -1,6 +1,8 @@
 from sipagent cimport native
 from sipagent.rtp.jitter cimport Counters, Timeline
 
+cdef int MARKER
+
 cdef class RtpSession:
     cdef public int payload_type
     cdef public Counters counters

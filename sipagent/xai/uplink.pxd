@@ -1,5 +1,7 @@
 from sipagent cimport native
 
+cdef int MAX_UNSENT_BYTES
+
 cdef class Uplink:
     cdef public int dropped_frames
     cdef public object waiting
