@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ def told_counters(told: Told) -> Counters:
     ticks = {"concealed", "muted", "paused", "inserted"}
     values = {name.removeprefix("rtp_"): value for name, value in told.counters.items() if name.startswith("rtp_")}
     values |= {f"{name}_ticks": values.pop(f"{name}_ms") * 8 for name in ticks}
-    return Counters(**{name: values[name] for name in Counters.__slots__})
+    return Counters(**{field.name: values[field.name] for field in fields(Counters)})
 
 
 def places(heard: bytes) -> list[tuple[int, int]]:
