@@ -1,8 +1,8 @@
 """A session's WebSocket by picows: frames in C, TLS by aiofastnet. The default, for its 12 % less CPU a call.
 
 picows parses frames; messages are put together here, and what of RFC 6455 concerns more than one frame is watched over
-here as well. Its masks are C's `rand`, which anybody could foresee: they are for proxies that read along (section 10.3),
-and TLS keeps those out.
+here as well. Its masks are C's `rand`, which anybody could foresee: they are for proxies that read along (section
+10.3), and TLS keeps those out.
 """
 
 from __future__ import annotations
