@@ -1,6 +1,8 @@
 """What stands twice, in Python and in C, says the same in both."""
 
 import ctypes
+import importlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,15 @@ def c(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     library = folder / "native.so"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, folder / "native.c", "-lm"], check=True)
     return ctypes.CDLL(str(library))
+
+
+def test_what_has_types_beside_it_is_compiled_or_is_not_to_be() -> None:
+    """A build goes on without what it could not compile, so that a fault in a .pxd would be seen nowhere else."""
+    typed = [path for path in Path(sipagent.__file__).parent.rglob("*.pxd") if path.stem != "native"]
+    wanted = set() if os.environ.get("SIPAGENT_PURE_PYTHON") else {path.stem for path in typed}
+    names = (path.relative_to(Path(sipagent.__file__).parents[1]).with_suffix("") for path in typed)
+    modules = [importlib.import_module(".".join(name.parts)) for name in names]
+    assert {m.__name__.rpartition(".")[2] for m in modules if str(m.__file__).endswith(".so")} == wanted
 
 
 @pytest.mark.parametrize("mu_law", [False, True])
