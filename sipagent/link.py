@@ -75,6 +75,7 @@ class WorkerLink:
         self._path, self._worker = path, worker
         self._backlog: Backlog[Upward] = Backlog(BUFFERED_EVENTS)
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
+        self._known = asyncio.Event()
 
     @property
     def run_id(self) -> str:
@@ -139,9 +140,16 @@ class WorkerLink:
                 log.warning("link_garbage", error=str(error))
                 continue
             if isinstance(downward, Acknowledged):
+                self._known.set()
                 self._backlog.acknowledge(downward.number)
             else:
                 on_order(downward)
+
+    async def until_known(self, at_most_s: float) -> None:
+        """Wait until the control process has heard of this process, or is late with saying so."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._known.wait()
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every event is safe and every block sent, at most `timeout_s`: the last act of a worker."""

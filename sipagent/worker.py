@@ -56,6 +56,8 @@ NEXT_EXTENSION = ("sipagent", "next")
 OTHERS = 6
 """Place of the argument of StasisStart that says how many workers have not been tried yet."""
 LOOK_EVERY_S = 0.05
+KNOWN_WITHIN_S = 1.0
+"""Of a control process that runs; without one, calls are taken all the same."""
 DRAIN_S = 2.0
 """SIGTERM: calls are told to end and given this long to clear up."""
 
@@ -461,7 +463,13 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     def state(events_dropped: int) -> WorkerState:
         return worker.state(events_dropped, link.audio.dropped)
 
-    link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(worker.run())
+    async def work() -> None:
+        # Who has our application until then leaves when it becomes ours. By then it is known that we are there, and
+        # nobody is asked to adopt what we take in.
+        await link.until_known(KNOWN_WITHIN_S)
+        await worker.run()
+
+    link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(work())
     # The link's is one of them: without it nobody hears of our calls, and the control process thinks us dead.
     ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task, link_task}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed
 
 from sipagent import model, orders
-from sipagent.control.live import Live
+from sipagent.control.live import Live, LiveWorker
 from sipagent.errors import NoWorker, OrderRefused, Unanswered
 from sipagent.link import ON_THIS_MACHINE, check_socket_path, decode_upward, encode
 
@@ -174,7 +174,7 @@ class Hub:
             case orders.WorkerHello() | orders.WorkerState() | orders.Numbered():
                 pass  # of the link itself
             case _:
-                self._live.take(item)
+                self._live.take(item, run)
                 if run:
                     self._runs[run].last_event = number
                 if self._keeper:
@@ -217,11 +217,12 @@ class Hub:
 
     def _gone(self, worker: int, run: str, link: ServerConnection) -> None:
         """A process has ended; its number is lost with it unless its successor is there already."""
-        del self._links[worker][link]
-        if left := list(self._links[worker].values()):
+        gone = self._links[worker].pop(link)
+        left = list(self._links[worker].values())
+        if left:
             self._live.worker_here(worker, left[-1].pid, left[-1].run)
-        else:
-            self._live.worker_lost(worker)
+        if all(one.run != run for one in left):
+            self._live.worker_lost(worker, LiveWorker(worker, gone.pid, run))
         if self._linked.get(run) is link:
             del self._linked[run]
             if self.counting:
@@ -252,12 +253,11 @@ class Hub:
         return self._runs[run]
 
     async def _thank(self, link: ServerConnection, known: _Run) -> None:
-        """Tell the worker what it may forget, the newest number only."""
+        """Tell the worker what it may forget, the newest number only; the first also says that it is known."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 known.changed.clear()
-                if known.safe:
-                    await link.send(encode(orders.Acknowledged(known.safe)))
+                await link.send(encode(orders.Acknowledged(known.safe)))
                 await known.changed.wait()
 
 

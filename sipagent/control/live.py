@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sipagent import model, orders
 from sipagent.outcome import CallOutcome
@@ -29,6 +29,8 @@ class LiveCall:
     called: str
     endpoint: str
     codec: str
+    run: str = ""
+    """The process of that worker: its successor has the same number."""
     route: str = ""
     step: str = ""
     """Where the caller is: menu:main, agent:reception, queue:sales."""
@@ -78,6 +80,10 @@ class LiveWorker:
         """It takes calls."""
         return self.able and self.state is not None and self.state.accepting
 
+    def had(self, call: LiveCall) -> bool:
+        """This process was the last to have it."""
+        return call.worker == self.number and call.run == self.run
+
 
 class Live:
     """The node now. `subscribe` hears every event after it has been taken in."""
@@ -87,7 +93,7 @@ class Live:
         self.calls: dict[str, LiveCall] = {}
         self.ended: deque[LiveCall] = deque(maxlen=ENDED_KEPT)
         self.counts: Counter[str] = Counter()
-        self.on_worker_lost: Callable[[int], None] = self.give_up
+        self.on_worker_lost: Callable[[LiveWorker], None] = self.give_up
         """Somebody who knows what to do with the calls of a worker that is gone."""
         self._ready = asyncio.Event()
         self._subscribers: list[Callable[[model.CallEvent], None]] = []
@@ -134,29 +140,40 @@ class Live:
                 reasons.append(f"worker {worker.number} is draining")
         return reasons
 
-    def worker_lost(self, number: int) -> None:
-        """The link of a worker closed: its calls wait for somebody who adopts them."""
-        self.worker_state(number, None)
-        for call in self.calls.values():
-            if call.worker == number and call.state != ORPHANED:
-                call.state, call.before = ORPHANED, call.state
-        self.on_worker_lost(number)
+    def worker_lost(self, number: int, process: LiveWorker | None = None) -> None:
+        """The link of a worker closed: its calls wait for somebody who adopts them.
 
-    def give_up(self, number: int) -> None:
+        `process`: which one, if its successor was linked before.
+        """
+        now = self.workers[number]
+        lost = process or replace(now)
+        if lost.run == now.run:
+            self.worker_state(number, None)
+        for call in self.calls.values():
+            if lost.had(call) and call.state != ORPHANED:
+                call.state, call.before = ORPHANED, call.state
+        self.on_worker_lost(lost)
+
+    def orphans(self, lost: LiveWorker) -> list[LiveCall]:
+        """What it had, and nobody has adopted."""
+        return [call for call in self.calls.values() if lost.had(call) and call.state == ORPHANED]
+
+    def give_up(self, lost: LiveWorker) -> None:
         """Nobody has adopted what this worker had: those calls are gone."""
-        for call in [c for c in self.calls.values() if c.worker == number and c.state == ORPHANED]:
+        for call in self.orphans(lost):
             self.counts["calls_without_end"] += 1
             call.state = "lost"
             self.ended.append(self.calls.pop(call.call_id))
-            for lost in self._mourners:
-                lost(call.call_id)
+            for mourn in self._mourners:
+                mourn(call.call_id)
 
-    def take(self, event: model.CallEvent) -> None:
-        """One event, in the order its worker sent it."""
+    def take(self, event: model.CallEvent, run: str = "") -> None:
+        """One event, in the order its worker sent it; `run`: the process that did."""
         if isinstance(event, model.CallStarted):
             self.calls[event.call_id] = LiveCall(
                 call_id=event.call_id,
                 worker=event.worker,
+                run=run or self.workers[event.worker].run,
                 started_at=event.at,
                 caller=event.caller,
                 called=event.called,
@@ -165,15 +182,15 @@ class Live:
                 direction=event.direction,
             )
         elif call := self.calls.get(event.call_id):
-            self._advance(call, event)
+            self._advance(call, event, run)
         elif isinstance(event, model.CallAdopted):
-            self._meet(event)
+            self._meet(event, run)
         elif not isinstance(event, model.RecordingEnded):  # a file may be whole long after its call
             self.counts["events_of_unknown_calls"] += 1
         for subscriber in self._subscribers:
             subscriber(event)
 
-    def _meet(self, event: model.CallAdopted) -> None:
+    def _meet(self, event: model.CallAdopted, run: str) -> None:
         """A call that began before this process did: from now on it is known, and may be rescued like any other."""
         call = self.calls[event.call_id] = LiveCall(
             call_id=event.call_id,
@@ -188,12 +205,13 @@ class Live:
             agent=event.step.removeprefix("agent:") if event.step.startswith("agent:") else "",
             state="answered" if event.answered else "ringing",
         )
-        self._advance(call, event)
+        self._advance(call, event, run)
 
-    def _advance(self, call: LiveCall, event: model.CallEvent) -> None:
+    def _advance(self, call: LiveCall, event: model.CallEvent, run: str) -> None:
         match event:
             case model.CallAdopted():
                 call.worker, call.state = event.worker, call.before or call.state
+                call.run = run or self.workers[event.worker].run
                 self.counts["calls_adopted"] += 1
             case model.CallRouted():
                 call.route = event.route

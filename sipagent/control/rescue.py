@@ -21,7 +21,7 @@ import structlog
 from sipagent.config import Settings
 from sipagent.control.heartbeat import kill
 from sipagent.control.hub import Hub
-from sipagent.control.live import ORPHANED, Live, LiveCall
+from sipagent.control.live import ORPHANED, Live, LiveCall, LiveWorker
 from sipagent.errors import OrderRefused
 from sipagent.orders import Adopt
 
@@ -85,19 +85,25 @@ class Rescue:
         if await speaks:
             await self._music("DELETE", channels)
 
-    def _on_lost(self, worker: int) -> None:
-        orphans = [call for call in self._live.calls.values() if call.worker == worker and call.state == ORPHANED]
-        if speaks := self._mute.pop(worker, None):
+    def _on_lost(self, lost: LiveWorker) -> None:
+        orphans = self._live.orphans(lost)
+        if speaks := self._mute.pop(lost.number, None):
             speaks.set_result(False)  # who adopts them ends it
         # Of one that was mute nobody knows who has come to it since.
         if orphans or speaks:
-            dead = self._live.workers[worker]
-            if dead.pid:
-                self._end(dead.pid)
-            self._start(self._rescue(Adopt(worker=worker, run=dead.run), orphans))
+            if lost.pid:
+                self._end(lost.pid)
+            self._start(self._rescue(lost, orphans))
 
-    async def _rescue(self, order: Adopt, orphans: list[LiveCall]) -> None:
-        log.error("worker_lost", worker=order.worker, calls=len(orphans))
+    async def _rescue(self, lost: LiveWorker, orphans: list[LiveCall]) -> None:
+        log.error("worker_lost", worker=lost.number, calls=len(orphans))
+        # A successor that was here before it went takes what it had by itself; two would take each call twice.
+        if self._live.workers[lost.number].run == lost.run:
+            await self._ask_somebody(Adopt(worker=lost.number, run=lost.run), orphans)
+        await asyncio.sleep(PATIENCE_S)
+        self._live.give_up(lost)
+
+    async def _ask_somebody(self, order: Adopt, orphans: list[LiveCall]) -> None:
         able = [other for other in self._live.workers.values() if other.able and other.number != order.worker]
         # One that drains may be about to end; but these are no new calls, and it takes them when nobody else can.
         able.sort(key=lambda other: (not other.ready, other.state.calls if other.state else 0))
@@ -112,8 +118,6 @@ class Rescue:
         else:
             # Whoever comes next adopts them by itself; until then they hear that they are not forgotten.
             await self._music("POST", _with_us(orphans))
-        await asyncio.sleep(PATIENCE_S)
-        self._live.give_up(order.worker)
 
     async def _music(self, method: str, channels: list[str]) -> None:
         asterisk = self._settings().asterisk

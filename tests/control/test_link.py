@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from websockets.asyncio.client import unix_connect
+from websockets.asyncio.client import ClientConnection, unix_connect
 
 from sipagent import model, orders
 from sipagent.control.hub import Hub
-from sipagent.control.live import Live
+from sipagent.control.live import Live, LiveWorker
 from sipagent.control.upgrade import Upgrade
 from sipagent.errors import ConfigError, OrderRefused
 from sipagent.link import BUFFERED_EVENTS, WorkerLink, encode
@@ -30,6 +31,13 @@ def ended(call_id: str) -> model.CallEnded:
 
 def state(dropped: int) -> WorkerState:
     return WorkerState(asterisk_connected=True, asterisk_version="22", accepting=True, calls=0, events_dropped=dropped)
+
+
+async def told(worker: ClientConnection) -> dict[str, Any]:
+    """The next thing that it is told, but for what it may forget."""
+    while (message := json.loads(await worker.recv()))["type"] == "acknowledged":
+        pass
+    return message  # type: ignore[no-any-return]
 
 
 async def test_events_go_up_commands_down_and_a_lost_worker_is_noticed(tmp_path: Path) -> None:
@@ -68,6 +76,21 @@ async def test_events_go_up_commands_down_and_a_lost_worker_is_noticed(tmp_path:
     await until(lambda: live.why_not_ready() == ["worker 1 is not there"], "the loss to be noticed")
     assert live.ended[-1].state == "lost"
     await hub.aclose()
+    await hub.aclose()
+
+
+async def test_a_worker_knows_when_it_is_known(tmp_path: Path) -> None:
+    """Before it takes the place of another one: that one's end must not look like the loss of both."""
+    path = tmp_path / "c.sock"
+    link = WorkerLink(path, 1)
+    await link.until_known(0)  # nobody is there who could know
+    hub = Hub(path, Live(1))
+    await hub.start()
+    running = asyncio.create_task(link.run(state, lambda _order: None))
+    await link.until_known(10)
+    assert hub.linked == {link.run_id}
+    running.cancel()
+    await asyncio.wait({running})
     await hub.aclose()
 
 
@@ -179,7 +202,7 @@ async def test_a_number_is_not_lost_with_a_process_whose_successor_is_there(tmp_
     live, path = Live(1), tmp_path / "c.sock"
     hub, counting = Hub(path, live), Counting()
     hub.counting = counting
-    lost: list[int] = []
+    lost: list[LiveWorker] = []
     live.on_worker_lost = lost.append
     await hub.start()
     async with unix_connect(str(path)) as new:
@@ -190,16 +213,20 @@ async def test_a_number_is_not_lost_with_a_process_whose_successor_is_there(tmp_
             await old.send(encode([WorkerHello(1, 1, "old", (orders.SessionHeld("k", "c", "main"),))]))
             await until(lambda: "old" in hub.linked, "the one that was left behind")
             hub.tell("new", orders.SessionGranted("n", "main"))
-            assert json.loads(await new.recv())["key"] == "n"  # and not to whoever has its number as well
+            assert (await told(new))["key"] == "n"  # and not to whoever has its number as well
         await until(lambda: hub.linked == {"new"}, "the old one to leave")
         assert counting.heard == [("here", "new"), ("here", "old", "k"), ("gone", "old")]
-        assert (lost, live.workers[1].pid, live.workers[1].run) == ([], 2, "new")
+        assert lost == [LiveWorker(1, 1, "old")]  # what it had may be in nobody's hands, but the number is not lost
+        assert (live.workers[1].pid, live.workers[1].run, live.workers[1].ready) == (2, "new", True)
         order = orders.Reload()
         asking = asyncio.create_task(hub.ask(1, order, 10))
-        assert json.loads(await new.recv())["id"] == order.id
+        assert (await told(new))["id"] == order.id
         await new.send(encode([orders.Numbered(1), Answer(order.id)]))
         await asking
-    await until(lambda: lost == [1], "the number to be lost with its last process")
+    await until(
+        lambda: [one.run for one in lost] == ["old", "new"] and not live.takes_calls,
+        "the number to be lost with its last process",
+    )
     await hub.aclose()
 
 
@@ -216,8 +243,8 @@ async def test_a_worker_that_is_started_while_the_node_drains_is_told_so(tmp_pat
         await worker.send(encode([WorkerHello(1, 5, "run")]))
         await until(lambda: bool(hub.linked), "the link")
         asking = asyncio.create_task(hub.ask(1, orders.Reload(), 10))
-        told = [json.loads(await worker.recv())["type"] for _ in range(1 + on)]
-        assert told == (["drain", "reload"] if on else ["reload"])
+        orders_told = [(await told(worker))["type"] for _ in range(1 + on)]
+        assert orders_told == (["drain", "reload"] if on else ["reload"])
         asking.cancel()
         await asyncio.wait({asking})
     await hub.aclose()

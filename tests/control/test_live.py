@@ -1,7 +1,7 @@
 """What the control process knows, event by event."""
 
 from sipagent import model
-from sipagent.control.live import ENDED_KEPT, Live
+from sipagent.control.live import ENDED_KEPT, Live, LiveWorker
 from sipagent.model import Role
 from sipagent.orders import WorkerState
 from sipagent.outcome import CallOutcome, Reason
@@ -89,14 +89,15 @@ async def test_readiness_names_each_worker() -> None:
 async def test_a_call_whose_worker_died_waits_for_another_one() -> None:
     live, lost = Live(2), []
     live.on_worker_lost = lost.append
+    live.worker_here(2, 4711, "run")
     for call_id in ("adopted", "forgotten"):
         live.take(started(call_id, worker=2))
         live.take(model.CallAnswered(call_id=call_id, at=6, setup_ms=9))
     live.worker_lost(2)
-    assert lost == [2]
+    assert lost == [LiveWorker(2, 4711, "run")]
     assert {call.state for call in live.calls.values()} == {"orphaned"}
     live.take(model.CallAdopted(call_id="adopted", at=7, worker=1, step="agent:reception"))
-    live.give_up(2)
+    live.give_up(*lost)
     assert [(call.call_id, call.state, call.worker) for call in live.calls.values()] == [("adopted", "answered", 1)]
     assert [(call.call_id, call.state) for call in live.ended] == [("forgotten", "lost")]
     assert (live.counts["calls_adopted"], live.counts["calls_without_end"]) == (1, 1)

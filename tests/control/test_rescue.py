@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 
 from sipagent import model, orders
@@ -13,6 +15,9 @@ from sipagent.config import Settings
 from sipagent.control.hub import Hub
 from sipagent.control.live import Live
 from sipagent.control.rescue import Rescue
+
+CALL = model.CallStarted(call_id="c", at=0, caller="1", called="100", endpoint="e", codec="ulaw", worker=1)
+ADOPTED = model.CallAdopted(call_id="c", at=1, worker=1, step="agent:reception")
 
 
 class Node:
@@ -26,9 +31,7 @@ class Node:
         for number in (2, 3):
             self.hub.attach(number, lambda order, number=number: self.obey(number, order))
         self.live.worker_here(1, 4711, "run-of-1")
-        self.live.take(
-            model.CallStarted(call_id="c", at=0, caller="1", called="100", endpoint="e", codec="ulaw", worker=1)
-        )
+        self.live.take(CALL)
 
     def obey(self, number: int, order: orders.Order | orders.SessionTold) -> None:
         assert isinstance(order, orders.Adopt)
@@ -59,6 +62,27 @@ async def test_whoever_lost_its_link_is_ended_before_its_calls_are_taken(node: N
     assert await node.next() == ("end", 4711)
     node.live.worker_here(1, 4712, "run-of-its-successor")
     assert await node.next() == ("worker 2", (1, "run-of-1"))
+
+
+async def test_what_the_successor_takes_by_itself_nobody_is_asked_to_take(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was linked before the one that it replaced left. What it has not found either is gone."""
+    monkeypatch.setattr("sipagent.control.rescue.PATIENCE_S", 0)
+    node.says(2, accepting=True)
+    first = replace(node.live.workers[1])
+    node.live.take(msgspec.structs.replace(CALL, call_id="hung-up-meanwhile"))
+    node.live.worker_here(1, 4712, "run-of-its-successor")
+    node.says(1, accepting=True)
+    node.live.take(ADOPTED, "run-of-its-successor")
+    lost = asyncio.Event()
+    node.live.subscribe(lambda _event: None, lambda _call_id: lost.set())
+    node.live.worker_lost(1, first)
+    assert await node.next() == ("end", 4711)
+    await asyncio.wait_for(lost.wait(), 10)
+    assert node.happened.empty()
+    assert list(node.live.calls) == ["c"]
+    assert node.live.workers[1].ready
 
 
 async def test_a_worker_without_calls_may_link_again(node: Node) -> None:
