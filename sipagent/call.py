@@ -278,7 +278,7 @@ class Call:
         raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
-        """What another worker must know rides on the channel, at most `CARRY_EVERY_S` old."""
+        """What another worker must know rides on the channel, `CARRY_EVERY_S` old; what was said, `SAID_WITHIN_S`."""
         while True:
             await self._story.changed.wait()
             self._story.changed.clear()

@@ -6,6 +6,7 @@ the base of what travels with a transferred call, of records and reports, and of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sipagent import model
@@ -67,16 +68,21 @@ class Ledger:
 
     def transcript(self, max_chars: int) -> str:
         """What both sides said, a line each; of a long talk the end, from the beginning of a line."""
-        lines = self._before + [f"{entry.who.capitalize()}: {entry.text}" for entry in self._entries.values()
-                 if entry.who in {"caller", "agent"} and entry.text]  # fmt: skip
         kept: list[str] = []
         room = max_chars
-        for line in reversed(lines):
+        for line in self._lines_back():
             if len(line) + 1 > room:
                 break
             room -= len(line) + 1
             kept.append(line)
         return "\n".join(reversed(kept))
+
+    def _lines_back(self) -> Iterator[str]:
+        """The newest first: whoever has enough need not hear of an hour's talk."""
+        for entry in reversed(self._entries.values()):
+            if entry.who in {"caller", "agent"} and entry.text:
+                yield f"{entry.who.capitalize()}: {entry.text}"
+        yield from reversed(self._before)
 
     def _put(self, key: str, entry: Entry) -> None:
         self._count += 1

@@ -23,7 +23,9 @@ from sipagent.outcome import CallOutcome
 from sipagent.room import Room
 from sipagent.rtp import quality
 
-_CARRIED = (model.StepEntered, model.SessionOpened, model.Transcript, model.CallAnswered, model.Classified)
+_CARRIED = (model.StepEntered, model.SessionOpened, model.CallAnswered, model.Classified)
+SAID_WITHIN_S = 1.5
+"""What is said travels together: the caller's words and the answer to them come within this time, mostly."""
 
 
 class Story:
@@ -46,6 +48,9 @@ class Story:
         """Something happened that another worker would have to know."""
         self.answered_s: float | None = None
         self.disposition: model.Disposition | None = None
+        self._loop = asyncio.get_running_loop()
+        self._carried_at = 0.0
+        """When what was said will have been told of."""
         self._call_id, self._listener, self._show = call_id, listener, show
         self.started_s = started_s
         self._turns = 0
@@ -67,6 +72,8 @@ class Story:
                 self.conversation = (event.endpoint, event.conversation_id)
         if isinstance(event, _CARRIED):
             self.changed.set()
+        elif isinstance(event, model.Transcript) and self._loop.time() >= self._carried_at:
+            self._carried_at = self._loop.call_later(SAID_WITHIN_S, self.changed.set).when()
         self._listener(event)
 
     def answered(self, now_s: float) -> None:

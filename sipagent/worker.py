@@ -35,7 +35,7 @@ from sipagent.house import House, Policy
 from sipagent.leg import refusal
 from sipagent.limits import Gate
 from sipagent.link import WorkerLink
-from sipagent.observe.logs import log_event
+from sipagent.observe.logs import EventLog
 from sipagent.orders import Answer, WorkerState
 from sipagent.orphans import Orphans
 from sipagent.outbound import errand_of
@@ -89,6 +89,7 @@ class Worker:
         self.on_calls: Callable[[int], None] = lambda _calls: None
         """Told how many there are whenever one has begun or ended."""
         self._listener, self._load = listener, load or _from_nowhere
+        self._log_event = EventLog(settings.log)
         self._reloading: asyncio.Task[None] | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
         self._kept: list[contextlib.AsyncExitStack] = []
@@ -379,7 +380,7 @@ class Worker:
                 log.error("calls_cut", calls=len(stuck))
 
     def _emit(self, event: model.CallEvent) -> None:
-        log_event(event)
+        self._log_event(event)
         self._listener(event)
 
 

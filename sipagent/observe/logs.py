@@ -62,7 +62,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any)
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)
@@ -95,30 +95,41 @@ _TOLD: dict[type[model.CallEvent], tuple[str, ...]] = {
 _WARNINGS = (model.TurnedAway, model.RealtimeTrouble)
 
 
-def log_event(event: model.CallEvent) -> None:
+class EventLog:
     """Subscriber of CallEvents in the worker: the canonical line at the end, little before."""
-    log = structlog.get_logger().bind(call_id=event.call_id)
-    match event:
-        case model.CallEnded():
-            outcome = {name: getattr(event.outcome, name) for name in ("result", "reason", "fault", "detail")}
-            call = {name: getattr(event, name) for name in ("duration_s", "answered", "turns")}
-            heard = {f"mos_{way}": leg.mos for way, leg in event.quality.items()}
-            log.info("call_ended", **outcome, **call, **heard, **event.counters)
-        case model.AgentSpoke() if event.latency_ms is not None and event.latency_ms > SLOW_TURN_MS:
-            shares = ("latency_ms", "detection_ms", "model_ms", "network_ms", "own_ms")
-            log.info("slow_turn", **{name: getattr(event, name) for name in shares})
-        case model.ToolCalled():
-            log.info("tool_called", tool=event.name, **_given(arguments=event.arguments))
-        case model.ToolReturned():
-            figures = {name: getattr(event, name) for name in ("ok", "duration_ms", "bytes")}
-            log.info("tool_returned", tool=event.name, **figures, **_given(result=event.result))
-        case model.Transcript():
-            log.info("said", role=event.role, text=event.text)
-        case _ if facts := _TOLD.get(type(event)):
-            write = log.warning if isinstance(event, _WARNINGS) else log.info
-            write(str(event.__struct_config__.tag), **{name: getattr(event, name) for name in facts})
-        case _:
-            log.debug(type(event).__name__)
+
+    def __init__(self, settings: LogSettings) -> None:
+        """What was said has lines where it may be shown. Where not, they would tell nothing, twice a turn."""
+        self._shows_speech = settings.show_transcripts
+        self._log = structlog.get_logger()
+
+    def __call__(self, event: model.CallEvent) -> None:
+        """One event, which has a line or none."""
+        match event:
+            case model.CallEnded():
+                outcome = {name: getattr(event.outcome, name) for name in ("result", "reason", "fault", "detail")}
+                call = {name: getattr(event, name) for name in ("duration_s", "answered", "turns")}
+                heard = {f"mos_{way}": leg.mos for way, leg in event.quality.items()}
+                self._log.info("call_ended", call_id=event.call_id, **outcome, **call, **heard, **event.counters)
+            case model.AgentSpoke() if event.latency_ms is not None and event.latency_ms > SLOW_TURN_MS:
+                shares = ("latency_ms", "detection_ms", "model_ms", "network_ms", "own_ms")
+                self._log.info("slow_turn", call_id=event.call_id, **{name: getattr(event, name) for name in shares})
+            case model.ToolCalled():
+                self._log.info(
+                    "tool_called", call_id=event.call_id, tool=event.name, **_given(arguments=event.arguments)
+                )
+            case model.ToolReturned():
+                figures = {name: getattr(event, name) for name in ("ok", "duration_ms", "bytes")}
+                given = _given(result=event.result)
+                self._log.info("tool_returned", call_id=event.call_id, tool=event.name, **figures, **given)
+            case model.Transcript() if self._shows_speech:
+                self._log.info("said", call_id=event.call_id, role=event.role, text=event.text)
+            case _ if facts := _TOLD.get(type(event)):
+                write = self._log.warning if isinstance(event, _WARNINGS) else self._log.info
+                told = {name: getattr(event, name) for name in facts}
+                write(str(event.__struct_config__.tag), call_id=event.call_id, **told)
+            case _:
+                self._log.debug(type(event).__name__, call_id=event.call_id)
 
 
 def _given(**texts: str) -> dict[str, str]:

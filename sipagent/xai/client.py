@@ -158,12 +158,14 @@ class RealtimeClient:
         """A server whose program has died behind a living kernel acknowledges for ever, and answers no ping."""
         if (websocket := self._websocket) is None:
             return
-        self._pulse = self._loop.call_later(PULSE_S, self._feel_pulse)
         if not websocket.is_open:
             if not self._closing:  # the server ended it, or erred, and does not let go of the connection
                 websocket.abort()
             return
         silent_s = self._tcp.silent_s()
+        # One that has just spoken need not be looked at before it may have been silent for too long.
+        again_s = max(PULSE_S, PING_AFTER_S - silent_s)
+        self._pulse = self._loop.call_later(again_s, self._feel_pulse)
         if silent_s > DEAD_AFTER_S:
             self._give_up(f"the server has not said a word for {DEAD_AFTER_S:g} s, not even to a ping")
         elif silent_s > PING_AFTER_S:

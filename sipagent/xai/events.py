@@ -11,32 +11,33 @@ way: one typed decode and one base64 decode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 import pybase64
 
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """What a message becomes: made in a fifth of a dataclass's time, and nothing that the collector must look at."""
+
+
 # --- what the server says
 
 
-@dataclass(frozen=True, slots=True)
-class SessionCreated:
+class SessionCreated(Value, frozen=True):
     """`session.created`: `model` is the one that really answers."""
 
     session_id: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationCreated:
+class ConversationCreated(Value, frozen=True):
     """`conversation.created`: its id resumes the conversation later."""
 
     conversation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionUpdated:
+class SessionUpdated(Value, frozen=True):
     """`session.updated`: the formats and turn detection the server took; empty when it does not echo them."""
 
     input_format: str
@@ -44,22 +45,19 @@ class SessionUpdated:
     turn_detection: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStarted(Value, frozen=True):
     """The server's voice detector heard the caller. May repeat for one item."""
 
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechStopped(Value, frozen=True):
     """The caller paused."""
 
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class InputTranscript:
+class InputTranscript(Value, frozen=True):
     """What the caller said, cumulative: it replaces earlier text of the same item."""
 
     item_id: str
@@ -67,15 +65,13 @@ class InputTranscript:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseCreated:
+class ResponseCreated(Value, frozen=True):
     """A response opened. It may never be closed."""
 
     response_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AudioDelta:
+class AudioDelta(Value, frozen=True):
     """Audio of a response, of any length; `audio_duration_ms` as the server counts it, 0 when it does not."""
 
     response_id: str
@@ -84,16 +80,14 @@ class AudioDelta:
     audio_duration_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class AudioDone:
+class AudioDone(Value, frozen=True):
     """No more audio for this item."""
 
     response_id: str
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutputTranscript:
+class OutputTranscript(Value, frozen=True):
     """What the agent says: a piece (`final` false) or the whole text."""
 
     response_id: str
@@ -102,8 +96,7 @@ class OutputTranscript:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionCall:
+class FunctionCall(Value, frozen=True):
     """A whole function call; it can be announced more than once."""
 
     response_id: str
@@ -112,8 +105,7 @@ class FunctionCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseDone:
+class ResponseDone(Value, frozen=True):
     """A response closed: `completed`, `cancelled`, `incomplete`, `failed` (then `code` and `message`), or nothing."""
 
     response_id: str
@@ -123,8 +115,7 @@ class ResponseDone:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerError:
+class ServerError(Value, frozen=True):
     """`error`: most leave the session as it was."""
 
     kind: str
@@ -132,15 +123,13 @@ class ServerError:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Value, frozen=True):
     """Known to exist or not, we do not act on it."""
 
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Garbage:
+class Garbage(Value, frozen=True):
     """Not an event: not JSON, no type, or a field of an impossible type."""
 
     what: str
@@ -170,7 +159,7 @@ MAX_ID_CHARS = 256
 _Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 
 
-class _Wire(msgspec.Struct):
+class _Wire(msgspec.Struct, gc=False):
     """Every field we ever read, flat. Nested objects stay as they came until their event needs them."""
 
     type: str
@@ -301,13 +290,13 @@ def _text(mapping: dict[str, Any], key: str) -> str:
 
 # --- what we say
 
-_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-_APPEND_TAIL = b'"}'
+APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
+APPEND_TAIL = b'"}'
 
 
 def append(payload: bytes) -> bytes:
     """`input_audio_buffer.append` of one frame: three byte strings, since it is sent fifty times a second."""
-    return _APPEND_HEAD + pybase64.b64encode(payload) + _APPEND_TAIL
+    return APPEND_HEAD + pybase64.b64encode(payload) + APPEND_TAIL
 
 
 def _encode(**message: Any) -> bytes:

@@ -42,8 +42,7 @@ STANDBY_ACK_TIMEOUT_S = 1.0
 # --- what a session tells its call (beside the wire's own SpeechStarted, SpeechStopped, InputTranscript ...)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(wire.Value, frozen=True):
     """Configured (or the wait for the acknowledgement is over): the caller is heard from here on."""
 
     model: str
@@ -51,28 +50,24 @@ class Ready:
     acknowledged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StandsBy:
+class StandsBy(wire.Value, frozen=True):
     """Open, and waiting to be configured for somebody."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAudio:
+class AgentAudio(wire.Value, frozen=True):
     """Audio to play, G.711 in the session's law."""
 
     item_id: str
     audio: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAudioDone:
+class AgentAudioDone(wire.Value, frozen=True):
     """No more audio for this item."""
 
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentTranscript:
+class AgentTranscript(wire.Value, frozen=True):
     """The agent's text so far (`final` false) or whole."""
 
     item_id: str
@@ -80,16 +75,14 @@ class AgentTranscript:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(wire.Value, frozen=True):
     """Something odd that the session survives; `what` is from a small fixed set, a label of metrics."""
 
     what: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fatal:
+class Fatal(wire.Value, frozen=True):
     """The session is of no use, or the server ends it: `what` is from a small fixed set."""
 
     what: str
@@ -154,6 +147,8 @@ class RealtimeSession:
         """`standby`: of `config` only model and dialect are known yet; `configure` brings the rest."""
         self.config = config
         self._standby = standby
+        self.ready = False
+        """The server is configured: audio goes straight through. No property: it is looked at fifty times a second."""
         self.model = ""
         self.conversation_id = ""
         self.counts: Counter[str] = Counter()
@@ -173,11 +168,6 @@ class RealtimeSession:
         """It was refused for that, and is sent again when the other is over."""
 
     @property
-    def ready(self) -> bool:
-        """The server is configured: audio goes straight through."""
-        return self._state is _State.READY
-
-    @property
     def stands_by(self) -> bool:
         """It can be configured, and will be ready one round trip later."""
         return self._state is _State.STANDBY
@@ -193,7 +183,7 @@ class RealtimeSession:
 
     def append_audio(self, payload: bytes) -> bytes | None:
         """One caller frame: the message to send now, or None while it is kept for the opening."""
-        if self._state is _State.READY:
+        if self.ready:
             return wire.append(payload)
         if len(self._backlog) == self._backlog.maxlen:
             self.counts["backlog_dropped"] += 1
@@ -345,7 +335,7 @@ class RealtimeSession:
         return out
 
     def _become_ready(self, *, acknowledged: bool) -> list[SessionEvent]:
-        self._state = _State.READY
+        self._state, self.ready = _State.READY, True
         self._ack_deadline = None
         self._outbox += [wire.append(payload) for payload in self._backlog]
         self._backlog.clear()

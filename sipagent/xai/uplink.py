@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from pybase64 import b64encode
+
 from sipagent import native
 from sipagent.audio import PTIME_MS
+from sipagent.xai.events import APPEND_HEAD as HEAD
+from sipagent.xai.events import APPEND_TAIL as TAIL
 from sipagent.xai.session import RealtimeSession
 
 MAX_WAITING = 200 // PTIME_MS
@@ -43,7 +47,9 @@ class Uplink:
 
     def append_audio(self, payload: bytes) -> None:
         """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
-        message = self._session.append_audio(payload)
+        session = self._session
+        # As `events.append`; written here, it is compiled.
+        message = HEAD + b64encode(payload) + TAIL if session.ready else session.append_audio(payload)
         if message is None or self._send is None:
             return
         if self.waiting or self._full():
