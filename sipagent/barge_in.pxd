@@ -11,14 +11,14 @@ cdef class BargeIn:
     cdef list _sent_rms, _loud
     cdef double _above_noise, _echo_share, _floor
     cdef int _oldest_sent, _loudest_sent, _loud_ms, _pitched_ms, _quiet_ms
-    cdef bint _mu_law, _deaf
+    cdef bint _mu_law, _deaf, _enabled
 
     @cython.locals(level=int)
     cpdef bint agent(self, bytes frame)
     cpdef silence(self, bytes frame)
     @cython.locals(level=int, span_ms=int, loud=bint)
     cpdef object caller(self, bytes payload, double now, bint talking)
-    @cython.locals(at=int, forgotten=int)
+    @cython.locals(at=int, forgotten=int, one=int)
     cdef _note_sent(self, bytes frame, int level)
     cdef object _on_loud(self, bytes payload, int span_ms, double now)
     cdef object _on_quiet(self, double now)
