@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -77,7 +78,8 @@ class Talk:
         self.on_caller: Callable[[bool], None] | None = None
         """The model hears the caller speak (True) or pause (False)."""
         self._no_input: NoInput | None = None
-        self._moved = asyncio.Event()  # wakes the no-input ladder
+        self._moved = asyncio.Event()  # wakes the no-input ladder, which
+        self._wakes_at = math.inf  # wakes by itself then
         self._talked, self._quiet = asyncio.Event(), asyncio.Event()
         self._spoke = asyncio.Event()
         """The caller has said something, ever."""
@@ -155,6 +157,7 @@ class Talk:
             ladder.agent_speaks()
         while True:
             self._moved.clear()
+            self._wakes_at = math.inf if ladder.deadline is None else ladder.deadline
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(ladder.deadline):
                     await self._moved.wait()
@@ -488,4 +491,6 @@ class Talk:
         waits = self.desk is not None and self.desk.busy
         if self._no_input is not None and not (waits and args):  # with a time: from then on patience runs
             happening(self._no_input, *args)
-            self._moved.set()
+            # Who has more time than they had finds that out when they wake.
+            if self._no_input.deadline is not None and self._no_input.deadline < self._wakes_at:
+                self._moved.set()

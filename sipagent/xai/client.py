@@ -63,7 +63,7 @@ class RealtimeClient:
 
     def flush(self) -> None:
         """Send what the session has put in its outbox."""
-        if (websocket := self._websocket) is None or not websocket.is_open:
+        if not self.session.outbox or (websocket := self._websocket) is None or not websocket.is_open:
             return
         for message in self.session.take_outbox():
             websocket.send_text(message)

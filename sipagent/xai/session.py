@@ -154,7 +154,8 @@ class RealtimeSession:
         self.counts: Counter[str] = Counter()
         self._state = _State.OPENING
         self._ack_deadline: float | None = None
-        self._outbox: list[bytes] = []
+        self.outbox: list[bytes] = []
+        """For `take_outbox`."""
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG_MS // PTIME_MS)
         self._answer = _Answer()
         self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
@@ -196,13 +197,13 @@ class RealtimeSession:
 
     def whisper(self, text: str) -> None:
         """Tell the model something that the caller does not hear."""
-        self._outbox.append(wire.system_message(text))
+        self.outbox.append(wire.system_message(text))
 
     def silence(self) -> None:
         """Whatever is being answered must not be heard, and no more of it is wanted."""
         self._bury_answer()
         self._again = None
-        self._outbox.append(wire.response_cancel())
+        self.outbox.append(wire.response_cancel())
 
     def interrupt(self, item_id: str, played_ms: int) -> None:
         """The caller spoke over this item and heard so much of it; the rest must not be heard.
@@ -210,7 +211,7 @@ class RealtimeSession:
         The server is told for its memory's sake; whether it listens is not known (section 5.3).
         """
         self._bury_answer()
-        self._outbox.append(wire.truncate(item_id, played_ms))
+        self.outbox.append(wire.truncate(item_id, played_ms))
 
     def respond(self, *, must: bool = False) -> None:
         """Ask for an answer that the server does not think of itself.
@@ -222,20 +223,20 @@ class RealtimeSession:
     def _ask(self, message: bytes, *, must: bool = True) -> None:
         """For a response. One that must come is refused if a cancelled one, or the server's own, is still active."""
         self._asked = message if must else None
-        self._outbox.append(message)
+        self.outbox.append(message)
 
     def answer_function_calls(self, outputs: Mapping[str, str], *, respond: bool = True) -> None:
         """Results by `call_id`, then the one `response.create` that lets the model go on (section 4).
 
         `respond` False where the server makes a response by itself, of what the caller says just now.
         """
-        self._outbox += [wire.function_call_output(call_id, output) for call_id, output in outputs.items()]
+        self.outbox += [wire.function_call_output(call_id, output) for call_id, output in outputs.items()]
         if respond:
             self.respond(must=True)
 
     def take_outbox(self) -> list[bytes]:
         """Messages to send now, in order; the caller must send them all."""
-        out, self._outbox = self._outbox, []
+        out, self.outbox = self.outbox, []
         return out
 
     # --- time
@@ -322,7 +323,7 @@ class RealtimeSession:
     def _update(self, state: _State, session: dict[str, Any], now: float) -> None:
         within_s = STANDBY_ACK_TIMEOUT_S if self.stands_by else ACK_TIMEOUT_S
         self._state, self._ack_deadline = state, now + within_s
-        self._outbox.append(wire.session_update(session))
+        self.outbox.append(wire.session_update(session))
 
     def _check_echo(self, event: wire.SessionUpdated) -> list[SessionEvent]:
         wanted = self.config.law.media_type
@@ -337,7 +338,7 @@ class RealtimeSession:
     def _become_ready(self, *, acknowledged: bool) -> list[SessionEvent]:
         self._state, self.ready = _State.READY, True
         self._ack_deadline = None
-        self._outbox += [wire.append(payload) for payload in self._backlog]
+        self.outbox += [wire.append(payload) for payload in self._backlog]
         self._backlog.clear()
         out: list[SessionEvent] = []
         wanted = self.config.model  # or a dated one of that name
