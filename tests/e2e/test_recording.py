@@ -37,7 +37,11 @@ from tests.waiting import until
 
 __all__ = ["company"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.flaky(reruns=3, only_rerun=["Stalled"]),
+]
 
 ANNOUNCEMENT = SHORT_PROMPTS["one_moment"]
 """A prompt that the rig has rendered anyway."""
@@ -52,6 +56,10 @@ def deterministic(**changes: Any) -> StandinConfig:
     return StandinConfig(mode=Mode.DETERMINISTIC, think_ms=100, answer_ms=ANSWER_MS, **changes)
 
 
+class Stalled(AssertionError):
+    """This machine gave the worker no time for over 40 ms: it said so, and sound lies further on than it was sent."""
+
+
 @dataclass
 class Recorded:
     node: Rig
@@ -60,6 +68,15 @@ class Recorded:
 
     def started(self) -> bool:
         return bool(self.node.of(model.RecordingStarted))
+
+    def place(self, part: bytes, whole: bytes) -> int:
+        """As `place`, in one piece; a hole that the worker knows of is no fault of its recording."""
+        try:
+            return place(part, whole)
+        except AssertionError:
+            if stalled_ms := self.node.worker.pacer_wheel.shifted_ms:
+                raise Stalled(f"a stall of {stalled_ms} ms") from None
+            raise
 
     async def kept(self, count: int = 1) -> tuple[bytes, bytes]:
         """Left and right of the newest file, 16-bit PCM."""
@@ -135,18 +152,18 @@ async def test_both_sides_sample_by_sample_after_the_announcement(recorded: Call
     # Every sample, from the first to the last: nothing but what the telephone sent, in one piece; and got.
     # The clock goes on until Asterisk tells of the hang-up: nobody spoke then, and what left us nobody heard.
     nobody = decode(SILENCE_FRAME[law], law) * (GOODBYE_MS // PTIME_MS)
-    place(left, sent + nobody)
-    begin = place(right[: -len(nobody)], heard)
+    it.place(left, sent + nobody)
+    begin = it.place(right[: -len(nobody)], heard)
     assert len(left) == len(right)
     # All of the announcement was heard before, and none of it is in there.
     announcement = decode(it.prompts.get(Phrase(ANNOUNCEMENT), law), law)
-    assert place(announcement, heard) * 2 + len(announcement) <= begin * 2
+    assert it.place(announcement, heard) * 2 + len(announcement) <= begin * 2
     assert announcement[-1600:] not in right
     # And both stand where they were: greeting, question, answer.
     greeting, asked, answer = (
-        place(decode(pattern(law, 1, 0, SECOND), law), right),
-        place(decode(question, law), left),
-        place(decode(pattern(law, 2, 0, SECOND), law), right),
+        it.place(decode(pattern(law, 1, 0, SECOND), law), right),
+        it.place(decode(question, law), left),
+        it.place(decode(pattern(law, 2, 0, SECOND), law), right),
     )
     assert greeting + SECOND <= asked
     assert asked + SECOND <= answer
@@ -205,8 +222,8 @@ async def test_what_is_said_in_a_pause_is_nowhere(recorded: Callable[..., Any]) 
     for at in range(0, SECOND - 80, 80):  # not 10 ms of it
         assert decode(card[at : at + 80], Law.ULAW) not in left
     assert decode(pattern(Law.ULAW, 1, 0, 800), Law.ULAW) not in right
-    place(decode(rest, Law.ULAW), left)
-    place(decode(pattern(Law.ULAW, 2, 0, SECOND), Law.ULAW), right)
+    it.place(decode(rest, Law.ULAW), left)
+    it.place(decode(pattern(Law.ULAW, 2, 0, SECOND), Law.ULAW), right)
     first, last = (round(at * SECOND) for at in (kept.pauses[0].from_s, kept.pauses[-1].to_s))
     assert last - first > 2 * SECOND
     assert not any(left[2 * first : 2 * last] + right[2 * first : 2 * last])
@@ -227,7 +244,9 @@ async def test_a_recorded_route_is_recorded_over_all_its_steps(recorded: Callabl
         _, right = await it.kept()
     assert len(it.node.of(model.RecordingStarted)) == 1
     said = decode(it.prompts.get(Phrase(SHORT_PROMPTS["apology"]), Law.ULAW), Law.ULAW)
-    assert place(said, right) * 2 + len(said) <= 2 * place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
+    assert it.place(said, right) * 2 + len(said) <= 2 * it.place(
+        decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right
+    )
 
 
 async def test_without_an_announcement_it_begins_at_once_and_with_one_that_cannot_be_said_never(
@@ -244,7 +263,7 @@ async def test_without_an_announcement_it_begins_at_once_and_with_one_that_canno
             assert len(it.node.of(model.RecordingStarted)) == count
             if count:
                 _, right = await it.kept()
-                place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
+                it.place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
 
 
 async def test_a_caller_who_speaks_over_the_announcement_hears_it_all(recorded: Callable[..., Any]) -> None:
@@ -260,8 +279,8 @@ async def test_a_caller_who_speaks_over_the_announcement_hears_it_all(recorded: 
         await it.node.ended()
         _, right = await it.kept()
     assert it.node.of(model.BargeIn) == []
-    place(decode(it.prompts.get(Phrase(ANNOUNCEMENT), Law.ULAW), Law.ULAW), decode(heard, Law.ULAW))
-    place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
+    it.place(decode(it.prompts.get(Phrase(ANNOUNCEMENT), Law.ULAW), Law.ULAW), decode(heard, Law.ULAW))
+    it.place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), right)
 
 
 async def test_it_ends_when_a_person_takes_the_call(company: Company, root: Root, tmp_path: Path) -> None:
@@ -309,8 +328,8 @@ async def test_who_comes_back_is_recorded_again_and_told_once(company: Company, 
             first = channels(b"".join(it.recorder.shelf.audio(it.recorder.shelf.listed(2)[1])))[1]
             announcement = decode(it.prompts.get(Phrase("This call is recorded."), Law.ULAW), Law.ULAW)
             assert heard.count(announcement[:3200]) == 1
-            place(decode(it.prompts.get(Phrase("Hello caller."), Law.ULAW), Law.ULAW), first)
-            place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), second)
+            it.place(decode(it.prompts.get(Phrase("Hello caller."), Law.ULAW), Law.ULAW), first)
+            it.place(decode(pattern(Law.ULAW, 1, 0, SECOND), Law.ULAW), second)
             assert {kept.call_id for kept in it.recorder.shelf.listed(9)} == {node.of(model.CallStarted)[0].call_id}
 
 
