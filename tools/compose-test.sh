@@ -211,7 +211,8 @@ podman ps
 podman exec "$(container asterisk)" grep -A1 '"asterisk"' /opt/switch/current/manifest.json
 inside '
 from pathlib import Path
-from sipagent import config
+from sipagent import config, media
+assert media.__file__.endswith(".so"), "what every packet passes was not compiled"
 settings = config.load(Path("/etc/sipagent/sipagent.toml"))
 assert len(settings.recording.key_bytes) == 32, "the secret file did not arrive"
 '

@@ -479,6 +479,6 @@ class LogSettings(Section):
     show_numbers: bool = False
     """Phone numbers whole instead of their last two digits."""
     show_transcripts: bool = False
-    """What was said, word for word."""
+    """What was said, word for word, a line for each side's words; without it there are no such lines."""
     core_dumps: bool = False
     """true: a process that crashes may leave its memory on the disk, keys and talks in it: to debug only."""
