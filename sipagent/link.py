@@ -145,11 +145,12 @@ class WorkerLink:
             else:
                 on_order(downward)
 
-    async def until_known(self, at_most_s: float) -> None:
-        """Wait until the control process has heard of this process, or is late with saying so."""
+    async def until_known(self, at_most_s: float) -> bool:
+        """Wait until the control process has heard of this process; False: it has not said so in that time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
                 await self._known.wait()
+        return self._known.is_set()
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every event is safe and every block sent, at most `timeout_s`: the last act of a worker."""

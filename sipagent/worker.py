@@ -426,6 +426,25 @@ def needed_prompts(settings: Settings) -> list[Phrase]:
     ]
 
 
+def _settle(settings: Settings, number: int) -> Callable[[int], None]:
+    """What the operator wants this process to have of the machine; what it returns is to hear how many calls are up."""
+    refusals = tuning.settle(settings.worker, number)
+    for refused in refusals:
+        refused.tell()
+    tuning.freeze()
+    permitted = tuning.CPU_DMA_LATENCY not in {refused.key for refused in refusals}
+    cores = tuning.Cores(settings.worker.cpu_dma_latency_us if permitted else None)
+
+    def on_calls(calls: int) -> None:
+        try:
+            cores.mind(calls)
+        except OSError as error:
+            log.warning("cores_may_sleep", error=str(error))  # the call goes on all the same
+        tuning.between_calls(calls)
+
+    return on_calls
+
+
 async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[[], Settings]) -> None:
     """A worker process from start to SIGTERM; `load` reads its configuration anew."""
     prompts.load(needed_prompts(settings))
@@ -445,21 +464,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
             worker.abandoned.set()
 
     worker.ari.on_replaced = replaced
-    refusals = tuning.settle(settings.worker, number)
-    for refused in refusals:
-        refused.tell()
-    tuning.freeze()
-    permitted = tuning.CPU_DMA_LATENCY not in {refused.key for refused in refusals}
-    cores = tuning.Cores(settings.worker.cpu_dma_latency_us if permitted else None)
-
-    def on_calls(calls: int) -> None:
-        try:
-            cores.mind(calls)
-        except OSError as error:
-            log.warning("cores_may_sleep", error=str(error))  # the call goes on all the same
-        tuning.between_calls(calls)
-
-    worker.on_calls = on_calls
+    worker.on_calls = _settle(settings, number)
 
     def state(events_dropped: int) -> WorkerState:
         return worker.state(events_dropped, link.audio.dropped)
@@ -467,7 +472,8 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     async def work() -> None:
         # Who has our application until then leaves when it becomes ours. By then it is known that we are there, and
         # nobody is asked to adopt what we take in.
-        await link.until_known(KNOWN_WITHIN_S)
+        if not await link.until_known(KNOWN_WITHIN_S):
+            log.warning("control_process_away")
         await worker.run()
 
     link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(work())

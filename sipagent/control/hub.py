@@ -21,7 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed
 
 from sipagent import model, orders
-from sipagent.control.live import Live, LiveWorker
+from sipagent.control.live import Live
 from sipagent.errors import NoWorker, OrderRefused, Unanswered
 from sipagent.link import ON_THIS_MACHINE, check_socket_path, decode_upward, encode
 
@@ -222,7 +222,7 @@ class Hub:
         if left:
             self._live.worker_here(worker, left[-1].pid, left[-1].run)
         if all(one.run != run for one in left):
-            self._live.worker_lost(worker, LiveWorker(worker, gone.pid, run))
+            self._live.worker_lost(worker, gone.pid, run)
         if self._linked.get(run) is link:
             del self._linked[run]
             if self.counting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sipagent import model, orders
 from sipagent.outcome import CallOutcome
@@ -140,14 +140,10 @@ class Live:
                 reasons.append(f"worker {worker.number} is draining")
         return reasons
 
-    def worker_lost(self, number: int, process: LiveWorker | None = None) -> None:
-        """The link of a worker closed: its calls wait for somebody who adopts them.
-
-        `process`: which one, if its successor was linked before.
-        """
-        now = self.workers[number]
-        lost = process or replace(now)
-        if lost.run == now.run:
+    def worker_lost(self, number: int, pid: int, run: str) -> None:
+        """The link of this process closed: its calls wait for somebody who adopts them."""
+        lost = LiveWorker(number, pid, run)
+        if self.workers[number].run == run:  # else its successor is linked already
             self.worker_state(number, None)
         for call in self.calls.values():
             if lost.had(call) and call.state != ORPHANED:

@@ -93,12 +93,13 @@ class Rescue:
         if orphans or speaks:
             if lost.pid:
                 self._end(lost.pid)
-            self._start(self._rescue(lost, orphans))
+            # A successor that was here before it went takes what it had by itself; two would take each call twice.
+            succeeded = self._live.workers[lost.number].run != lost.run
+            self._start(self._rescue(lost, orphans, succeeded=succeeded))
 
-    async def _rescue(self, lost: LiveWorker, orphans: list[LiveCall]) -> None:
+    async def _rescue(self, lost: LiveWorker, orphans: list[LiveCall], *, succeeded: bool) -> None:
         log.error("worker_lost", worker=lost.number, calls=len(orphans))
-        # A successor that was here before it went takes what it had by itself; two would take each call twice.
-        if self._live.workers[lost.number].run == lost.run:
+        if not succeeded:
             await self._ask_somebody(Adopt(worker=lost.number, run=lost.run), orphans)
         await asyncio.sleep(PATIENCE_S)
         self._live.give_up(lost)

@@ -33,6 +33,9 @@ PULSE_S, PING_AFTER_S, DEAD_AFTER_S = 0.5, 1.0, 2.5
 """How often we look; nothing came for so long: is somebody there? And for so long, a ping included: nobody is."""
 LIBRARIES: Mapping[WebSocketName, Upgrade] = {"picows": by_picows.upgrade, "websockets": by_websockets.upgrade}
 
+TICK_S = 0.01
+"""The kernel tells silence in its own ticks of up to so much: a look that comes a moment too early would see none."""
+
 OnEvent = Callable[[SessionEvent], None]
 
 
@@ -164,7 +167,7 @@ class RealtimeClient:
             return
         silent_s = self._tcp.silent_s()
         # One that has just spoken need not be looked at before it may have been silent for too long.
-        again_s = max(PULSE_S, PING_AFTER_S - silent_s)
+        again_s = max(PULSE_S, PING_AFTER_S + TICK_S - silent_s)
         self._pulse = self._loop.call_later(again_s, self._feel_pulse)
         if silent_s > DEAD_AFTER_S:
             self._give_up(f"the server has not said a word for {DEAD_AFTER_S:g} s, not even to a ping")

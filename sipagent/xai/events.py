@@ -18,7 +18,7 @@ import pybase64
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
-    """What a message becomes: made in a fifth of a dataclass's time, and nothing that the collector must look at."""
+    """What a message becomes; no cycle can begin in it, so the collector need not look at it."""
 
 
 # --- what the server says

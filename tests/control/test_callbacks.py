@@ -236,7 +236,7 @@ async def test_a_call_back_whose_worker_dies_is_tried_again(node: Any) -> None:
     row = await one.promise(not_after=MONDAY_10.timestamp() + 10**9)
     await one.dialler.look(MONDAY_10)
     one.begins()
-    one.live.worker_lost(1)  # nobody adopts what it had
+    one.live.worker_lost(1, 0, "")  # nobody adopts what it had
     assert await one.state(row) == "waiting"
 
 

@@ -83,11 +83,11 @@ async def test_a_worker_knows_when_it_is_known(tmp_path: Path) -> None:
     """Before it takes the place of another one: that one's end must not look like the loss of both."""
     path = tmp_path / "c.sock"
     link = WorkerLink(path, 1)
-    await link.until_known(0)  # nobody is there who could know
+    assert not await link.until_known(0)  # nobody is there who could know
     hub = Hub(path, Live(1))
     await hub.start()
     running = asyncio.create_task(link.run(state, lambda _order: None))
-    await link.until_known(10)
+    assert await link.until_known(10)
     assert hub.linked == {link.run_id}
     running.cancel()
     await asyncio.wait({running})

@@ -93,7 +93,7 @@ async def test_a_call_whose_worker_died_waits_for_another_one() -> None:
     for call_id in ("adopted", "forgotten"):
         live.take(started(call_id, worker=2))
         live.take(model.CallAnswered(call_id=call_id, at=6, setup_ms=9))
-    live.worker_lost(2)
+    live.worker_lost(2, 4711, "run")
     assert lost == [LiveWorker(2, 4711, "run")]
     assert {call.state for call in live.calls.values()} == {"orphaned"}
     live.take(model.CallAdopted(call_id="adopted", at=7, worker=1, step="agent:reception"))
@@ -116,5 +116,5 @@ async def test_a_call_older_than_this_process_is_known_once_it_is_adopted() -> N
     (call,) = live.calls.values()
     assert (call.state, call.agent, call.caller, call.started_at) == ("answered", "reception", "201", 5.0)
     live.on_worker_lost = lambda _worker: None
-    live.worker_lost(2)
+    live.worker_lost(2, 0, "")
     assert call.state == "orphaned"

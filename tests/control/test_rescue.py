@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -58,7 +57,7 @@ async def node(tmp_path: Path):  # type: ignore[no-untyped-def]
 async def test_whoever_lost_its_link_is_ended_before_its_calls_are_taken(node: Node) -> None:
     """It may live, and serve them: then they would be hung up under whoever takes them."""
     node.says(2, accepting=True, calls=1)
-    node.live.worker_lost(1)
+    node.live.worker_lost(1, 4711, "run-of-1")
     assert await node.next() == ("end", 4711)
     node.live.worker_here(1, 4712, "run-of-its-successor")
     assert await node.next() == ("worker 2", (1, "run-of-1"))
@@ -70,14 +69,13 @@ async def test_what_the_successor_takes_by_itself_nobody_is_asked_to_take(
     """It was linked before the one that it replaced left. What it has not found either is gone."""
     monkeypatch.setattr("sipagent.control.rescue.PATIENCE_S", 0)
     node.says(2, accepting=True)
-    first = replace(node.live.workers[1])
     node.live.take(msgspec.structs.replace(CALL, call_id="hung-up-meanwhile"))
     node.live.worker_here(1, 4712, "run-of-its-successor")
     node.says(1, accepting=True)
     node.live.take(ADOPTED, "run-of-its-successor")
     lost = asyncio.Event()
     node.live.subscribe(lambda _event: None, lambda _call_id: lost.set())
-    node.live.worker_lost(1, first)
+    node.live.worker_lost(1, 4711, "run-of-1")
     assert await node.next() == ("end", 4711)
     await asyncio.wait_for(lost.wait(), 10)
     assert node.happened.empty()
@@ -86,7 +84,7 @@ async def test_what_the_successor_takes_by_itself_nobody_is_asked_to_take(
 
 
 async def test_a_worker_without_calls_may_link_again(node: Node) -> None:
-    node.live.worker_lost(2)
+    node.live.worker_lost(2, 0, "")
     assert node.happened.empty()
 
 
@@ -95,7 +93,7 @@ async def test_who_came_to_a_mute_worker_is_taken_from_it_when_it_is_dead(node: 
     node.live.worker_here(2, 4712, "run-of-2")
     node.says(3, accepting=True)
     node.rescue.mute(2)
-    node.live.worker_lost(2)
+    node.live.worker_lost(2, 4712, "run-of-2")
     assert await node.next() == ("end", 4712)
     assert await node.next() == ("worker 3", (2, "run-of-2"))
 
@@ -116,6 +114,6 @@ async def test_a_worker_that_drains_takes_them_when_nobody_else_can(node: Node, 
     """They are no new calls."""
     node.says(2, accepting=False)
     node.says(3, accepting=accepting, calls=5)
-    node.live.worker_lost(1)
+    node.live.worker_lost(1, 4711, "run-of-1")
     await node.next()
     assert (await node.next())[0] == taker

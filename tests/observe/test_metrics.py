@@ -124,7 +124,7 @@ def test_the_calls_of_a_worker_that_died_are_failures_of_ours() -> None:
     node.live.worker_state(1, story.state())
     node.take(*story.opened("1.1", 10), *story.opened("1.2", 10))
     node.take(*story.ended("1.2", 20))
-    node.live.worker_lost(1)
+    node.live.worker_lost(1, 0, "")
     assert node.value("calls_ended_total", reason="worker_lost", fault="ours", result="failure") == 1
     assert node.value("calls_finished_total", direction="in", result="failure", fault="ours") == 1
     assert node.value("realtime_sessions_open") is None

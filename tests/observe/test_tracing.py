@@ -170,7 +170,7 @@ async def test_a_worker_that_is_lost_leaves_no_span_open() -> None:
             live.subscribe(traces.take, traces.lost)
             for event in whole()[:10]:
                 live.take(event)
-            live.worker_lost(1)
+            live.worker_lost(1, 0, "")
             live.take(ended())  # it was only its link: its call is closed here all the same
         names = [span.name for span in one.spans]
         assert len(names) == len(set(names)) == 7
