@@ -80,7 +80,7 @@ async def test_readiness_names_each_worker() -> None:
     assert live.why_not_ready() == []
     await live.until_ready()
     live.take(started("c", worker=2))
-    live.worker_lost(2)
+    live.worker_lost(2, 0, "")
     assert live.why_not_ready() == ["worker 2 is not there"]
     assert live.ended[-1].state == "lost"
     assert live.counts["calls_without_end"] == 1

@@ -93,7 +93,7 @@ def test_a_worker_that_hangs_is_killed(node: Node) -> None:
     assert node.killed == []
     node.beats(1, for_s=EVERY_S)
     assert node.killed == [102]
-    node.live.worker_lost(2)
+    node.live.worker_lost(2, node.live.workers[2].pid, node.live.workers[2].run)
     node.beats(1, for_s=3)
     assert node.killed == [102]
 
@@ -132,7 +132,7 @@ def test_one_that_hangs_all_the_same_starves_the_watchdog(node: Node) -> None:
 
 def test_one_that_died_has_time_to_come_back(node: Node) -> None:
     node.beats(1, 2)
-    node.live.worker_lost(2)
+    node.live.worker_lost(2, node.live.workers[2].pid, node.live.workers[2].run)
     assert node.beats(1, for_s=12.0)
     assert node.beats(1, 2)
     assert node.killed == []
