@@ -473,7 +473,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
         # Who has our application until then leaves when it becomes ours. By then it is known that we are there, and
         # nobody is asked to adopt what we take in.
         if not await link.until_known(KNOWN_WITHIN_S):
-            log.warning("control_process_away")
+            log.info("control_process_away")
         await worker.run()
 
     link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(work())
