@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bench.generator import PATIENCE_S, NotUp
-from bench.results import Figures, find_faults
+from bench.results import Down, Figures, find_faults
 from bench.whole import Level, Node, Shape, Spent, whole
 
 MAX_P99_MS = 10.0
@@ -148,6 +148,11 @@ async def self_check(say: Callable[[str], None]) -> bool:
     return missed and {fault.partition(":")[0] for fault in run.faults} <= {"uplink lost", "uplink garbled"}
 
 
+def _added(down: Down) -> str:
+    added = down.turn_added_ms
+    return f"added to a turn {added.p50:.1f}/{added.p95:.1f}/{added.p99:.1f} ms, " if added else ""
+
+
 def describe(run: Run) -> str:
     """One line."""
     up, down, answers = run.figures.up, run.figures.down, run.figures.answers
@@ -156,7 +161,7 @@ def describe(run: Run) -> str:
         f"{run.case.calls} calls: {'pass' if not run.faults else 'FAIL ' + ', '.join(run.faults)}; "
         f"uplink {up.delay_ms.p50:.2f}/{up.delay_ms.p99:.2f}, pacing {down.pacing_ms.p50:.2f}/"
         f"{down.pacing_ms.p99:.2f}, first audio {down.first_audio_ms.p99:.1f}, drift {down.drift_ms.p99:.1f} ms, "
-        f"{answers.after_frames.p99:.0f} frames ({answers.after_ms.p99:.1f} ms) after a barge-in; "
+        f"{_added(down)}{answers.after_frames.p99:.0f} frames ({answers.after_ms.p99:.1f} ms) after a barge-in; "
         f"% of a core a call: {cpu}; machine {run.busy:.0%} busy, {run.others_busy:.0%} by others; "
         f"RSS {', '.join(f'{name} {kb // 1024} MB' for name, kb in run.rss_kb.items())}; {run.ended}"
     )

@@ -109,6 +109,10 @@ def _pair(spread: Spread) -> str:
     return f"{spread.p50:.2f} / {spread.p99:.2f}"
 
 
+def _three(spread: Spread | None) -> str:
+    return f"{spread.p50:.1f} / {spread.p95:.1f} / {spread.p99:.1f}" if spread else "not measured"
+
+
 def _verdict(faults: Sequence[str]) -> str:
     return "yes" if not faults else "no: " + ", ".join(faults)
 
@@ -158,8 +162,8 @@ def _median(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
 
 
 def _crowd(sitting: crowd.Sitting) -> str:
-    columns = ("calls", "passed", "uplink p50/p99", "pacing p50/p99", "first audio p99", "drift p99",
-               "barge-in: frames after, p99 / max", "lost up / down", "Asterisk", "worker", "load",
+    columns = ("calls", "passed", "uplink p50/p99", "pacing p50/p99", "first audio p99", "added to a turn p50/p95/p99",
+               "drift p99", "barge-in: frames after, p99 / max", "lost up / down", "Asterisk", "worker", "load",
                "machine busy (others)", "RSS MB Asterisk / worker")  # fmt: skip
     rows = []
     for run in sitting.runs:
@@ -172,6 +176,7 @@ def _crowd(sitting: crowd.Sitting) -> str:
                 _pair(up.delay_ms),
                 _pair(down.pacing_ms),
                 f"{down.first_audio_ms.p99:.1f}",
+                _three(down.turn_added_ms),
                 f"{down.drift_ms.p99:.1f}",
                 f"{after.p99:.0f} / {after.max:.0f}",
                 f"{up.lost} of {up.sent} / {down.lost} of {down.frames + down.lost}",

@@ -30,6 +30,8 @@ class Spread:
     p50: float
     p99: float
     max: float
+    p95: float = 0.0
+    """Of results from 2026-11-28 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class Down:
     """How late the last frame of a whole answer (4 s) is on that grid."""
     first_audio_ms: Spread
     """First delta written to first frame received."""
+    turn_added_ms: Spread | None = None
+    """That, and how long the caller's last frame before the answer was under way to the model: what all that lies
+    between a caller and their model adds to a turn. None in results from before 2026-11-28."""
     fell_silent: int = 0
     """Calls in which the caller heard nothing at all any more (whole node: for 200 ms)."""
 

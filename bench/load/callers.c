@@ -101,6 +101,7 @@ bool agent_is_heard(const Call *call, int64_t now) {
 static void measure(const Answer *answer, uint32_t frame, int64_t at) {
     if (frame == 0) {
         sample(&down.first_audio, at - answer->first_delta_at);
+        sample(&down.turn_added, answer->heard_late + at - answer->first_delta_at);
         return;
     }
     int64_t late = at - answer->first_at - (int64_t)frame * PTIME_NS;

@@ -28,13 +28,15 @@ static int ascending(const void *a, const void *b) {
 // `scale`: microseconds to milliseconds; 1 for samples that are counts.
 static void print_samples(const char *name, Samples *samples, double scale, const char *end) {
     qsort(samples->us, samples->count, sizeof *samples->us, ascending);
-    double p50 = 0, p99 = 0, max = 0;
+    double p50 = 0, p95 = 0, p99 = 0, max = 0;
     if (samples->count) {
         p50 = samples->us[samples->count / 2] / scale;
+        p95 = samples->us[samples->count * 95 / 100] / scale;
         p99 = samples->us[samples->count * 99 / 100] / scale;
         max = samples->us[samples->count - 1] / scale;
     }
-    printf("\"%s\":{\"count\":%zu,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}%s", name, samples->count, p50, p99, max, end);
+    printf("\"%s\":{\"count\":%zu,\"p50\":%.3f,\"p95\":%.3f,\"p99\":%.3f,\"max\":%.3f}%s", name, samples->count, p50, p95,
+           p99, max, end);
 }
 
 static void print_count(const char *name, uint64_t count) { printf("\"%s\":%llu,", name, (unsigned long long)count); }
@@ -67,7 +69,8 @@ void figures_print(double busy) {
     print_samples("pacing_ms", &down.pacing, 1000, ",");
     print_samples("grid_ms", &down.grid, 1000, ",");
     print_samples("drift_ms", &down.drift, 1000, ",");
-    print_samples("first_audio_ms", &down.first_audio, 1000, "},");
+    print_samples("first_audio_ms", &down.first_audio, 1000, ",");
+    print_samples("turn_added_ms", &down.turn_added, 1000, "},");
     printf("\"answers\":{");
     print_count("begun", answers.begun);
     print_count("whole", answers.whole);

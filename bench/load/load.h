@@ -25,6 +25,7 @@ typedef struct {
     uint32_t number; // from 1; 0: none yet
     int deltas;      // written so far
     int64_t first_delta_at;
+    int64_t heard_late; // how long the caller's last frame before it was under way
     int64_t interrupt_at;   // when it will be interrupted; 0: it is heard out
     int64_t interrupted_at; // when that was written
     int64_t truncate_ms;    // what the bridge says was heard; -1: nothing said
@@ -54,6 +55,7 @@ typedef struct {
     Session *session;
     uint32_t next_at_model; // the frame the model must get next
     bool model_hears;
+    int64_t under_way; // the last frame that the model got, until then
 } Call;
 
 typedef struct {
@@ -120,7 +122,7 @@ typedef struct {
 
 typedef struct {
     uint64_t frames, silence, lost, disordered, garbled, crosstalk, stale, foreign, rtp_lost, fell_silent;
-    Samples pacing, grid, drift, first_audio;
+    Samples pacing, grid, drift, first_audio, turn_added;
 } Down;
 
 typedef struct {

@@ -180,7 +180,10 @@ static void begin_answer(Session *session, Call *call, int64_t now) {
     }
     int64_t length = ANSWER_FRAMES * PTIME_NS;
     int64_t last_at = call->answer.last_at;
-    call->answer = (Answer){.number = call->answer.number + 1, .truncate_ms = -1, .last_at = last_at};
+    call->answer = (Answer){.number = call->answer.number + 1,
+                            .heard_late = call->under_way,
+                            .truncate_ms = -1,
+                            .last_at = last_at};
     if (chance() * 100 < run.interrupted_percent) // anywhere but in its first and last eighth
         call->answer.interrupt_at = now + length / 8 + (int64_t)(chance() * (double)length * 3 / 4);
     session->turn_at = now + length + PAUSE_NS;
@@ -311,6 +314,7 @@ static void on_audio(Session *session, const char *message, size_t size, int64_t
     } else {
         call->model_hears = true;
         call->next_at_model = stamp.number + 1;
+        call->under_way = at - stamp.sent_at;
         up.received += counts;
         if (counts)
             sample(&up.delay, at - stamp.sent_at);
