@@ -32,6 +32,7 @@ test: venv-dev
 # What every packet passes once more, as the Python that it is where nothing could be compiled.
 test-pure: venv-dev
 	SIPAGENT_PURE_PYTHON=1 $(BIN)/python -m pytest -q -n 2 tests/rtp tests/test_native.py tests/test_media.py \
+		tests/test_ring.py tests/test_kept.py \
 		tests/test_barge_in.py tests/test_recording.py tests/test_tap.py tests/test_line.py tests/xai/test_client.py
 
 # Clients of other projects judge the stand-in; their dependencies fight with ours, so they live apart.

@@ -1,5 +1,6 @@
 cimport cython
 from sipagent cimport native
+from sipagent.ring cimport Ring
 
 cdef int QUIET_RMS, REARM_MS, _BYTES_A_MS, _ECHO_MEMORY_FRAMES
 cdef double _FLOOR_UP
@@ -7,8 +8,10 @@ cdef double _FLOOR_UP
 cdef class BargeIn:
     cdef public object voiced_at, onset_at, paused_at
     cdef public int rejected
-    cdef object _law, _settings, _sent
-    cdef list _sent_rms, _loud
+    cdef object _law, _settings
+    cdef Ring _sent
+    cdef int[30] _sent_rms
+    cdef list _loud
     cdef double _above_noise, _echo_share, _floor
     cdef int _oldest_sent, _loudest_sent, _loud_ms, _pitched_ms, _quiet_ms
     cdef bint _mu_law, _deaf, _enabled

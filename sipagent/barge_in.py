@@ -15,15 +15,15 @@ speech, and 69 to 100 % of four flite voices.
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 
 import numpy as np
 import numpy.typing as npt
 
 from sipagent import audio, native
-from sipagent.audio import QUIET_RMS, SAMPLE_RATE_HZ, Law
+from sipagent.audio import FRAME_BYTES, QUIET_RMS, SAMPLE_RATE_HZ, Law
 from sipagent.config import BargeInSettings
+from sipagent.ring import Ring
 
 RESUME_MS = 120
 """This much quiet and it was no speech; the gaps inside words (p, t, k) are shorter."""
@@ -33,6 +33,7 @@ REARM_MS = 200
 """Quiet that ends what was judged to be noise: the next sound is a new one."""
 _ECHO_MEMORY_FRAMES = 30
 """600 ms of what was sent: telephone echo comes back within 20 to 400 ms, and 200 ms of it are compared."""
+_NOTHING_SENT = [0] * _ECHO_MEMORY_FRAMES
 _ECHO_ALIKE = 0.6
 """Normalised cross-correlation over 200 ms; an echo has 0.8 and more, two voices under 0.4."""
 _ECHO_MARGIN = 1.4
@@ -71,8 +72,8 @@ class BargeIn:
         self._above_noise = 10 ** (settings.above_noise_db / 20)
         self._echo_share = _ECHO_MARGIN * 10 ** (-settings.echo_loss_db / 20)
         self._floor = float(QUIET_RMS) / self._above_noise
-        self._sent: deque[bytes] = deque(maxlen=_ECHO_MEMORY_FRAMES)
-        self._sent_rms = [0] * _ECHO_MEMORY_FRAMES  # a ring
+        self._sent = Ring(_ECHO_MEMORY_FRAMES * FRAME_BYTES)
+        self._sent_rms = list(_NOTHING_SENT)  # a ring
         self._oldest_sent = self._loudest_sent = 0  # where the one is in it, and how loud the other
         self._loud: list[bytes] = []  # the caller's frames since the onset, while the agent speaks
         self._loud_ms = self._pitched_ms = self._quiet_ms = 0
@@ -188,7 +189,7 @@ class BargeIn:
 
     def _is_echo(self) -> bool:
         heard = _samples(b"".join(self._loud[-10:]), self._law)
-        sent = _samples(b"".join(self._sent), self._law)
+        sent = _samples(bytes(self._sent), self._law)
         if not len(heard) or likeness(heard, sent) < _ECHO_ALIKE:
             return False
         # This line gives back more than we allowed for: from now on the caller must be that much louder.

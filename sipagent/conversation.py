@@ -131,7 +131,7 @@ class Conversation:
     def dial(self) -> asyncio.Task[None]:
         """Connect the model, beside whatever else there is to do; the caller's first words wait on the line."""
         self._room.interruptible_by(self._agent.barge_in)
-        self._room.media.to_model = self.line.take
+        self._room.media.to_model = self.talk.kept.take
         connecting = self._connecting = asyncio.create_task(self._open(), name="realtime-connect")
         # Looked at even if the caller leaves before anybody waits for it, or asyncio would complain.
         connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -245,7 +245,7 @@ class Conversation:
         if self._desk is not None:
             await self._desk.aclose()
             self._desk = None
-        if self._room.media.to_model == self.line.take:  # and not another conversation's by now
+        if self._room.media.to_model == self.talk.kept.take:  # and not another conversation's by now
             self._room.media.to_model = None
         await self.line.aclose()
         self.counters = self.counters or self._counted()
@@ -253,7 +253,12 @@ class Conversation:
 
     def _counted(self) -> dict[str, int]:
         talk = self.talk
-        return {"barge_ins": talk.barge_ins, "false_barge_ins": talk.false_barge_ins, **self.line.counters}
+        of_talk = {
+            "barge_ins": talk.barge_ins,
+            "false_barge_ins": talk.false_barge_ins,
+            "kept_dropped": talk.kept.dropped,
+        }
+        return of_talk | self.line.counters
 
     # --- its parts
 

@@ -18,7 +18,6 @@ from sipagent import model
 from sipagent.config.sections import Endpoint
 from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.house import Policy
-from sipagent.kept import Kept
 from sipagent.standby import Spare
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
@@ -79,9 +78,7 @@ class Line:
         self._closing: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
         """Of all its sessions."""
-        self._kept = Kept(talk, self.counters)
-        self.take = self._kept.take
-        """One frame of the caller: to the model, and kept for the next one as long as it may be needed."""
+        self._kept = talk.kept
 
     @property
     def endpoint(self) -> str:
@@ -100,7 +97,7 @@ class Line:
     async def turn(self, on_place: Callable[[int], None]) -> None:
         """Wait in line until a session may be opened; `on_place` hears the place. What is said meanwhile is gone."""
         await self._slot.turn(on_place)
-        self._kept.frames.clear()
+        self._kept.clear()
 
     async def reopen(self, history: str) -> str:
         """After a loss: RESUMED where the server knows the conversation, PRIMED where it was told of it.
@@ -128,7 +125,7 @@ class Line:
                 await asyncio.wait(self._closing)
         finally:
             self._slot.release()  # not before the provider knows that it is over, unless nobody may wait for that
-            self._kept.frames.clear()
+            self._kept.clear()
 
     async def _first_of(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False
@@ -202,7 +199,7 @@ class Line:
         """It is open; what the caller has said waits in it."""
         talk = self._talk
         talk.client = client
-        for payload in self._kept.frames:
+        for payload in self._kept.frames():
             client.append_audio(payload)
         self._kept.to = client.append_audio
         either: set[asyncio.Future[Any]] = {talk.ready, talk.fatal, client.lost}

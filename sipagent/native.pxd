@@ -1,5 +1,6 @@
 """What `native.py` does, in C: compiled modules that `cimport native` call these."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -45,6 +46,20 @@ cdef inline int unsent_bytes(int fd) except -1:
     if ioctl(fd, SIOCOUTQNSD, &unsent) < 0:
         PyErr_SetFromErrno(OSError)
     return unsent
+
+
+cdef inline bytes joined(bytes head, bytes body, bytes tail):
+    cdef Py_ssize_t before = PyBytes_GET_SIZE(head), size = PyBytes_GET_SIZE(body), after = PyBytes_GET_SIZE(tail)
+    cdef bytes whole = PyBytes_FromStringAndSize(NULL, before + size + after)
+    cdef char *at = PyBytes_AS_STRING(whole)
+    memcpy(at, PyBytes_AS_STRING(head), before)
+    memcpy(at + before, PyBytes_AS_STRING(body), size)
+    memcpy(at + before + size, PyBytes_AS_STRING(tail), after)
+    return whole
+
+
+cdef inline put(bytearray memory, Py_ssize_t at, bytes piece):
+    memcpy(PyByteArray_AS_STRING(memory) + at, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
 
 
 cdef inline int rms(bytes g711, bint mu_law) except -1:

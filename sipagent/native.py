@@ -37,6 +37,16 @@ def unsent_bytes(fd: int) -> int:
     return _unsent[0]
 
 
+def joined(head: bytes, body: bytes, tail: bytes) -> bytes:
+    """The three in one."""
+    return head + body + tail
+
+
+def put(memory: bytearray, at: int, piece: bytes) -> None:
+    """Over what stands there; the memory keeps its size, so it must reach as far."""
+    memory[at : at + len(piece)] = piece
+
+
 def rms(g711: bytes, mu_law: bool) -> int:
     """RMS of G.711 (A-law unless `mu_law`), 0 to 32768, cut to a whole number."""
     return audioop.rms(audioop.ulaw2lin(g711, 2) if mu_law else audioop.alaw2lin(g711, 2), 2)

@@ -22,6 +22,7 @@ from sipagent.config import Agent
 from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, KeepCompany, NoInput, Say
 from sipagent.flow.phrases import Phrase
+from sipagent.kept import Kept
 from sipagent.media import Flushed
 from sipagent.model import Role
 from sipagent.nudge import Nudge
@@ -65,8 +66,8 @@ class Talk:
         self.renew()
         self.owes = False
         """The model's turn: an answer of it is expected, or not heard to its end yet."""
-        self.caller_speaks = False
-        """As the model hears it."""
+        self.kept = Kept()
+        """Where the caller's frames go: to the model, and to the next one if they may be needed there."""
         self._unanswered = False
         """The session was lost after words of theirs that it may never have heard."""
         self._known_calls: set[str] = set()
@@ -104,8 +105,8 @@ class Talk:
         """The session is gone: what the model was about to do will not happen."""
         voiced_at = self._media.barge_in.voiced_at  # since the agent last spoke
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
-        speaks = self.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
-        self._unanswered, self.caller_speaks = voiced_at is not None and not speaks, False
+        speaks = self.kept.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
+        self._unanswered, self.kept.caller_speaks = voiced_at is not None and not speaks, False
         self._end_company()
         self._media.play_end()
         if self.desk is not None:
@@ -332,7 +333,7 @@ class Talk:
                     self.desk.response_created(event.response_id)
 
     def _caller_ends(self) -> None:
-        self.owes, self.caller_speaks = True, False
+        self.owes, self.kept.caller_speaks = True, False
         self._turn.speech_stopped(time.monotonic())
         if self.on_caller:
             self.on_caller(False)
@@ -342,7 +343,7 @@ class Talk:
 
     def _caller_begins(self) -> None:
         self._spoke.set()
-        self.owes, self.caller_speaks, self._filling = False, True, False
+        self.owes, self.kept.caller_speaks, self._filling = False, True, False
         self._nudge.settle()
         self._barge_in("model")
         if self.on_caller:

@@ -32,7 +32,7 @@ class Uplink:
     def __init__(self, session: RealtimeSession) -> None:
         self.dropped_frames = 0
         self.waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
-        self._session = session
+        self._session, self._ready = session, False
         self._send: Callable[[bytes], None] | None = None
         self._fd = -1
 
@@ -47,9 +47,12 @@ class Uplink:
 
     def append_audio(self, payload: bytes) -> None:
         """One caller frame, written to the socket before this returns (or kept, or dropped and counted)."""
-        session = self._session
-        # As `events.append`; written here, it is compiled.
-        message = HEAD + b64encode(payload) + TAIL if session.ready else session.append_audio(payload)
+        message: bytes | None
+        if self._ready:  # as `events.append`; written here, it is compiled
+            message = native.joined(HEAD, b64encode(payload), TAIL)
+        else:
+            message = self._session.append_audio(payload)
+            self._ready = self._session.ready  # for good
         if message is None or self._send is None:
             return
         if self.waiting or self._full():
