@@ -151,7 +151,9 @@ class Conversation:
     async def run(self) -> object:
         """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
         talk, call = self.talk, self._settings.call
-        if self._connecting is not None and not self._connecting.done():
+        if self._resumes:
+            talk.keep_company(HOLD)  # they have waited already: the answer cuts a soft sound, and would wait for a word
+        elif self._connecting is not None and not self._connecting.done():
             self._room.play([Phrase(call.one_moment, call.language)])
         try:
             await self._until_ready()

@@ -171,7 +171,7 @@ class Talk:
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case KeepCompany() if self.owes and one_moment:
                     ladder.kept_company = True
-                    self._keep_company(one_moment)
+                    self.keep_company(one_moment, HOLD)
                 case GiveUp(model_silent=True):
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case GiveUp() as step:
@@ -181,11 +181,11 @@ class Talk:
                 case None | KeepCompany():
                     pass
 
-    def _keep_company(self, word: str) -> None:
-        """Until the answer comes: a word, then a soft sound."""
+    def keep_company(self, *sounds: str) -> None:
+        """Until the answer comes, which does not wait behind them: words, or HOLD for a soft sound."""
         self._filling = True
-        self.fill(word)
-        self.fill(HOLD)
+        for sound in sounds:
+            self.fill(sound)
 
     def _end_company(self) -> None:
         """What comes now must not wait behind a soft sound."""

@@ -12,6 +12,10 @@ import pytest
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.phone.phone import Phone
+from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.faults import parse_faults
+from sipagent.standin.server import StandinServer
+from sipagent.tones import looped
 from tests.e2e.desk import ANSWERS, desk
 from tests.e2e.service_node import login_at, running, service_node, service_node_of_its_own
 from tests.e2e.test_processes import on, sipagent
@@ -69,6 +73,33 @@ async def test_the_conversation_goes_on(
         await node.ready()
     assert "0 active channels" in await asterisk.cli("core show channels count")
     assert "-bridge-" not in await asterisk.cli("bridge show all")
+
+
+async def test_who_was_adopted_hears_a_soft_sound_and_the_answer_does_not_wait_for_its_end(
+    asterisk: Asterisk, root: Root, tmp_path: Path
+) -> None:
+    """It lasts 16 s, longer than anybody here waits; a word would have to be heard to its end."""
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG)
+    config = StandinConfig(mode=Mode.DETERMINISTIC, think_ms=100, answer_ms=600)
+    async with StandinServer(config) as standin:
+        env = on(asterisk, tmp_path / "run", CONTROL__WORKERS=2, REALTIME__URL=standin.url)
+        env["XAI_API_KEY"] = "key"
+        async with running(env, file, login_at(asterisk), root) as node, node.phone() as phone:
+            await phone.dial("100")
+            await phone.hear_agent_start()
+            await phone.wait_quiet(400)
+            standin.faults = parse_faults(["slow-handshake=1"])
+            before = await node.kill_its_worker()
+            music = looped("hold", phone.media.law)[:1600]
+            await until(lambda: music in phone.media.received_payload(), "a soft sound")
+
+            async def is_answered() -> bool:
+                history = (await node.get(f"/v1/calls/{before['call_id']}"))[1].get("history", {})
+                told = [event["type"] for event in history.get("events", [])]
+                return "call_adopted" in told and "agent_spoke" in told[told.index("call_adopted") :]
+
+            await until(is_answered, "the agent's voice")
 
 
 async def test_a_worker_that_was_only_halted_goes_on(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
