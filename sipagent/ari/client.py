@@ -39,6 +39,11 @@ HEARTBEAT_S = 5.0
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Waits between attempts; the last one repeats. Short: every second away is a second of refused calls."""
 
+UNREAD = (
+    *("ChannelVarset", "ChannelEnteredBridge", "ChannelLeftBridge", "ChannelConnectedLine", "ChannelDialplan"),
+    *("BridgeCreated", "BridgeDestroyed", "Dial"),
+)
+"""Events that nobody here reads and Asterisk tells all the same, 2 kB each; most often of a variable that we set."""
 MINIMUM_VERSION = (22, 5)
 MINIMUM_TEXT = "22.5"
 """REST over the events socket and the transfer events."""
@@ -176,6 +181,9 @@ class AriClient:
         found = re.match(r"(\d+)\.(\d+)", self.version)  # none in a build from git: taken on trust
         if found and (int(found[1]), int(found[2])) < MINIMUM_VERSION:
             raise AriUnavailable(f"Asterisk {self.version} is too old: {MINIMUM_TEXT} or later is needed")
+        unread = {"disallowed": [{"type": name} for name in UNREAD]}
+        with contextlib.suppress(AriRefused):  # then we read over them
+            await self.request("PUT", f"applications/{self.app}/eventFilter", body=unread)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:

@@ -92,7 +92,7 @@ async def test_who_came_back_while_the_socket_was_away_is_told(connected_to: Sta
         "dialplan": {"context": "sipagent-back", "app_name": "Stasis", "app_data": "sipagent-1,back,TIMEOUT"},
     }
     answers = {"asterisk/info": {"system": {"version": "22.5.0"}}, "channels": [channel], "bridges": []}
-    client = await connected_to(lambda request: answers[request["uri"]])  # type: ignore[return-value]
+    client = await connected_to(lambda request: answers.get(request["uri"], {}))  # type: ignore[return-value]
     with client.listen("caller") as happenings:
         back = await asyncio.wait_for(happenings.next(), PATIENCE_S)
     assert isinstance(back, events.StasisStart)
