@@ -125,6 +125,8 @@ class Switch:
                 return 200, {"value": ""}
             case "GET", ["channels", channel_id, "rtp_statistics"]:
                 return 200, {"channel_uniqueid": channel_id, "rxcount": 500, "txcount": 500, "rtt": 0.001}
+            case "PUT", ["applications", name, "eventFilter"]:
+                return 200, {"name": name}  # nothing of it is told anyway
             case "POST", ["bridges", bridge_id]:
                 return 200, {"id": bridge_id, "name": query.get("name", ""), "bridge_type": "mixing", "channels": []}
             case ("POST", ["channels", _, "ring" | "answer" | "variable"]) | ("POST", ["bridges", _, "addChannel"]):
