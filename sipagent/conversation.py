@@ -171,6 +171,7 @@ class Conversation:
         while True:
             result = await _first(self._converse(greet=greet), self._until_lost(), self._until_left())
             if not isinstance(result, Lost):
+                talk.end_company()  # whatever comes next must not wait behind it
                 return result
             try:
                 await self._recover(result)
@@ -188,6 +189,7 @@ class Conversation:
         except RealtimeFull:
             if not self._settings.realtime.waiting:
                 raise
+            self.talk.end_company()  # there is music of its own, and words, where they stand in line
             await in_line(self.line, self._room, self._settings, self._agent.language, self._emit)
             self._room.interruptible_by(self._agent.barge_in)
 

@@ -107,7 +107,7 @@ class Talk:
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
         speaks = self.kept.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
         self._unanswered, self.kept.caller_speaks = voiced_at is not None and not speaks, False
-        self._end_company()
+        self.end_company()
         self._media.play_end()
         if self.desk is not None:
             self.desk.response_done("", "cancelled")
@@ -187,7 +187,7 @@ class Talk:
         for sound in sounds:
             self.fill(sound)
 
-    def _end_company(self) -> None:
+    def end_company(self) -> None:
         """What comes now must not wait behind a soft sound."""
         if self._filling:
             self._filling = False
@@ -291,7 +291,7 @@ class Talk:
             case xai.AgentAudio() if self._mute:
                 pass
             case xai.AgentAudio():
-                self._end_company()
+                self.end_company()
                 self.agent_audio_s += len(event.audio) / SAMPLE_RATE_HZ
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:
