@@ -26,7 +26,7 @@ run: venv-run
 
 test: venv-dev
 	@$(BIN)/python -m sipagent.asterisk.fetch --tool baresip --tool prometheus --tool amtool
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-pure test-peers)
 
 # What every packet passes once more, as the Python that it is where nothing could be compiled.

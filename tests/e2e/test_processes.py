@@ -32,9 +32,6 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
-START_S = 30.0
-"""A node is four processes that import all they need; three tests start one each on two cores, perhaps slow ones."""
-
 CONFIG = """
 [agents.reception]
 instructions = "Be brief."
@@ -170,7 +167,7 @@ async def ready(env: dict[str, str]) -> None:
     async def is_ready() -> bool:
         return (await get(env, "/readyz"))[0] == 200
 
-    await until(is_ready, "the node to be ready", START_S)
+    await until(is_ready, "the node to be ready")
 
 
 async def test_run_serves_its_api_and_survives_the_death_of_a_worker(

@@ -40,7 +40,7 @@ __all__ = ["company"]
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.flaky(reruns=6, only_rerun=["Stalled"]),
+    pytest.mark.flaky(reruns=3, only_rerun=["Stalled"]),
 ]
 
 ANNOUNCEMENT = SHORT_PROMPTS["one_moment"]
