@@ -22,7 +22,7 @@ from typing import Literal
 from bench.model import THINK_MS
 from bench.processes import cpu_s, descriptors, rss_kb
 from bench.results import stamp
-from sipagent import node, secretfiles
+from sipagent import node, secretfiles, switch
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
 from sipagent.audio import Law, encode
@@ -106,7 +106,7 @@ async def run(calls: int, per_second: float, say: Callable[[str], None]) -> Resu
         config.write_text(_configuration(folder, await _address(model)))
         secretfiles.ensure(folder)
         settings = load(config)
-        server = await stack.enter_async_context(node.asterisk(settings, root, say))
+        server = await stack.enter_async_context(switch.asterisk(settings, root, say))
         control = await stack.enter_async_context(
             node.control_process(settings, ["--config", str(config)], root, say, folder / "worker.log")
         )

@@ -28,7 +28,7 @@ from bench.callers import Callers, Plan, callers
 from bench.generator import Generator, generator
 from bench.ports import free_block
 from bench.processes import only_one, process
-from sipagent import node, secretfiles
+from sipagent import secretfiles, switch
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
@@ -194,7 +194,7 @@ async def whole(shape: Shape, say: Callable[[str], None]) -> AsyncIterator[Node]
         settings = load(config)
         if shape.records:
             await records.fill(settings.records_url, shape.records)
-        server = await stack.enter_async_context(node.asterisk(settings, root, say))
+        server = await stack.enter_async_context(switch.asterisk(settings, root, say))
         log = folder / "sipagent.log"
         env = os.environ | {"SSL_CERT_FILE": str(build.certificate()[0])}
         command = [sys.executable, "-m", "sipagent", "run", "--config", str(config)]

@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import functools
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from sipagent import config, model, node
+from sipagent import config, model, node, switch
 from sipagent.asterisk.root import Root
 from sipagent.config import Settings
 from sipagent.dialogue import DEMO, Figures, converse
@@ -28,7 +27,7 @@ from sipagent.outcome import Result
 from sipagent.patterns import KEYS
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
-from sipagent.standin import server as standin_server
+from sipagent.standin import beside
 
 EXAMPLE = "sipagent.example.toml"
 CALLER_VOICE = "kal"
@@ -86,12 +85,12 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
             settings = settings.on_standin()
             options.append("--standin")
             with console.status("starting the stand-in ..."):
-                await stack.enter_async_context(_standin(settings, root))
+                await stack.enter_async_context(beside.serving(settings, tuple(root.command("flite"))))
             say("no XAI_API_KEY: the scripted stand-in answers (it is not Grok, and says so)")
         else:
             say(f"the voice model is at {settings.realtime.endpoint}")
         with console.status("starting Asterisk ..."):
-            await stack.enter_async_context(node.asterisk(settings, root, say))
+            await stack.enter_async_context(switch.asterisk(settings, root, say))
         with console.status("speaking the prompts, starting the workers ..."):
             control = await stack.enter_async_context(
                 node.control_process(settings, options, root, say, log_file, functools.partial(_load, demo))
@@ -110,12 +109,6 @@ async def _up_and_call(demo: Demo, settings: Settings, root: Root, console: Cons
 def _load(demo: Demo) -> Settings:
     settings = config.load(demo.config)
     return settings if settings.has_model else settings.on_standin()
-
-
-@contextlib.asynccontextmanager
-async def _standin(settings: Settings, root: Root) -> AsyncIterator[None]:
-    async with await standin_server.serve(node.standin_config(settings, root)):
-        yield
 
 
 async def demo_call(settings: Settings, root: Root, console: Console) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sipagent import node, tuning
+from sipagent import switch, tuning
 from sipagent.asterisk.root import Root
 from sipagent.config import AsteriskSettings, Settings, WorkerSettings
 from tests.asterisk.fixtures import free_port
@@ -175,7 +175,7 @@ async def test_a_real_asterisk(tmp_path: Path, root: Root, permitted: bool) -> N
         numbers={"100": "a"},
     )
     with capture_logs() as logs:
-        async with node.asterisk(settings, root) as server:
+        async with switch.asterisk(settings, root) as server:
             assert server.pid
             await server.cli("core show threads")
             assert set(policies(server.pid).values()) == {os.SCHED_RR if permitted else os.SCHED_OTHER}

@@ -26,7 +26,7 @@ from bench.bridges import tail
 from bench.chaos.model import Model
 from bench.ports import free_block
 from bench.processes import descriptors, only_one, rss_kb
-from sipagent import node, secretfiles
+from sipagent import secretfiles, switch
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
@@ -155,7 +155,7 @@ async def broken_node(callers: int, say: Callable[[str], None]) -> AsyncIterator
         config.write_text(_configuration(folder, first, callers, models))
         secretfiles.ensure(folder)
         settings = load(config)
-        server = Asterisk(node.asterisk_config(settings), root)
+        server = Asterisk(switch.asterisk_config(settings), root)
         stack.push_async_callback(server.stop)
         await server.start()
         log = folder / "sipagent.log"

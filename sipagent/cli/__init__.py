@@ -15,7 +15,7 @@ from sipagent.cli.common import group
 from sipagent.errors import SipAgentError
 
 MODULES = {
-    "demo": "node",
+    "demo": "demo",
     "doctor": "trial",
     "call": "trial",
     "run": "node",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sipagent import coredumps, node
+from sipagent import coredumps, switch
 from sipagent.asterisk import fetch, shown
 from sipagent.asterisk import run as asterisk_run
 from sipagent.asterisk.root import Root, find_root
@@ -29,7 +29,7 @@ def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     coredumps.follow(wanted=settings.log.core_dumps)
 
     async def serve() -> None:
-        async with node.asterisk(settings, root, _say) as server:
+        async with switch.asterisk(settings, root, _say) as server:
             manager.tell(READY=1)
             await until_signal(server.wait())
             manager.tell(STOPPING=1)
@@ -41,7 +41,7 @@ def up(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
 def down(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Stop the Asterisk that `up` runs."""
     settings = settings_of(config_file)
-    asterisk_config = node.asterisk_config(settings)
+    asterisk_config = switch.asterisk_config(settings)
     pid = asterisk_run.running_pid(asterisk_config)
     if pid is None:
         print("no Asterisk of ours is running")
@@ -59,7 +59,7 @@ def render(
 ) -> None:
     """Print what trunks and transports become in Asterisk's words, passwords hidden."""
     settings = settings_of(config_file)
-    asterisk_config = node.asterisk_config(settings)
+    asterisk_config = switch.asterisk_config(settings)
     if check:
         changes = shown.difference(settings, asterisk_config, find_root(("asterisk",)) or Root(None))
         print(changes or f"{asterisk_config.etc} is as {config_file} has it")
@@ -72,7 +72,7 @@ def render(
 def reload_asterisk(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """Render trunks anew and let the running Asterisk read them; no call is dropped."""
     settings = settings_of(config_file)
-    asterisk_config = node.asterisk_config(settings)
+    asterisk_config = switch.asterisk_config(settings)
     run_async(asterisk_run.reload(asterisk_config, find_root(("asterisk",)) or Root(None)))
     print(f"Asterisk has {len(settings.trunks)} trunk(s) from {config_file}; calls go on as they were")
 
@@ -84,7 +84,7 @@ def cli(
     """One command on Asterisk's own command line."""
     settings = settings_of(config_file)
     root = find_root(("asterisk",)) or Root(None)
-    print(run_async(asterisk_run.command(node.asterisk_config(settings), root, " ".join(line))))
+    print(run_async(asterisk_run.command(switch.asterisk_config(settings), root, " ".join(line))))
 
 
 def _say(text: str) -> None:

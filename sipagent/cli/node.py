@@ -1,4 +1,4 @@
-"""Commands that run a node."""
+"""Commands for the node that serves."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import contextlib
 import functools
 import os
 import signal
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-import typer
-from rich.console import Console
 
-from sipagent import config, coredumps, demo, node
+from sipagent import config, coredumps, switch
 from sipagent.app import Anew, ControlProcess
-from sipagent.asterisk import fetch
-from sipagent.asterisk.root import DEFAULT_TOOLS, Root, find_root
+from sipagent.asterisk.root import Root, find_root
 from sipagent.cli.common import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -30,7 +27,6 @@ from sipagent.cli.common import (
 from sipagent.errors import SipAgentError, ToolError
 from sipagent.notify import ServiceManager
 from sipagent.observe import logs
-from sipagent.standin import server as standin_server
 
 app = group()
 
@@ -46,17 +42,18 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
     logs.configure(settings.log)
     options = ["--config", str(config_file), *(["--standin"] if standin else [])]
 
+    flite = tuple((find_root(("flite",)) or Root(None)).command("flite"))
+
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:
             if standin:
-                root = find_root(("flite",)) or Root(None)
-                await stack.enter_async_context(await standin_server.serve(node.standin_config(settings, root)))
+                from sipagent.standin import beside  # noqa: PLC0415 - 0.1 s that a node with a key need not wait for
+
+                await stack.enter_async_context(beside.serving(settings, flite))
             root = find_root(("asterisk",)) or Root(None)
             load = functools.partial(settings_of, config_file, standin=standin)
-            anew = Anew(load, functools.partial(node.reload_switch, root))
-            control = ControlProcess(
-                settings, options, (find_root(("flite",)) or Root(None)).command("flite"), anew=anew, manager=manager
-            )
+            anew = Anew(load, functools.partial(switch.reload, root))
+            control = ControlProcess(settings, options, flite, anew=anew, manager=manager)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_on_hangup, control)
             await until_signal(control.run(), control.wind_down)
 
@@ -78,23 +75,6 @@ def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     print("reloaded; new calls follow the new configuration")
     if fixed := answer["needs_restart"]:
         print(f"changed, but read at the start only: {', '.join(f'[{name}]' for name in fixed)}")
-
-
-@app.command("demo", epilog="This is what `make run` runs. Example: sipagent demo --no-demo")
-def run_demo(
-    config_file: ConfigOption = DEFAULT_CONFIG,
-    place_call: Annotated[bool, typer.Option("--demo/--no-demo", help="Place the demo call.")] = True,
-    stay: Annotated[bool, typer.Option("--stay/--once", help="Stay up after the call, or end with it.")] = True,
-) -> None:
-    """Everything on this machine: Asterisk, the stand-in or xAI, sipagent, and one call to see it work."""
-    console = Console()
-    demo.first_config(config_file, console)
-    root = fetch.fetch(DEFAULT_TOOLS)
-    settings = settings_of(config_file)
-    coredumps.follow(wanted=settings.log.core_dumps)
-    well = run_async(demo.run(demo.Demo(config_file, place_call, stay), settings, root, console))
-    if not well:
-        raise typer.Exit(1)
 
 
 def _reload_on_hangup(control: ControlProcess) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sipagent import node
+from sipagent import switch
 from sipagent.asterisk import shown
 from sipagent.asterisk.conf import render
 from sipagent.asterisk.root import Root
@@ -56,7 +56,7 @@ def test_old_networks_are_called_stale_unless_they_are_the_operators() -> None:
 
 def test_no_secret_in_a_shown_rendering(tmp_path: Path) -> None:
     made = settings(tmp_path, carrier={"preset": "telnyx", **golden.SAMPLES["telnyx"]})
-    config = node.asterisk_config(made)
+    config = switch.asterisk_config(made)
     files = shown.masked(config.files, made, config)
     assert "password = ********" in files["trunks.d/carrier.conf"]
     assert "horse" not in "".join(files.values())
@@ -64,15 +64,15 @@ def test_no_secret_in_a_shown_rendering(tmp_path: Path) -> None:
 
 def test_the_difference_to_what_runs(tmp_path: Path, root: Root) -> None:
     sample = {"preset": "telnyx", **golden.SAMPLES["telnyx"]}
-    config = node.asterisk_config(settings(tmp_path, carrier=sample))
+    config = switch.asterisk_config(settings(tmp_path, carrier=sample))
     render(config, root)
     assert shown.difference(settings(tmp_path, carrier=sample), config, root) == ""
     new = settings(tmp_path, carrier={**sample, "channels": 7, "auth": {"user": "acme", "password": "another"}})
-    text = shown.difference(new, node.asterisk_config(new), root)
+    text = shown.difference(new, switch.asterisk_config(new), root)
     assert "+exten => +12125550123,1,Gosub(trunk,s,1(carrier,7,${EXTEN}))" in text
     assert "horse" not in text
     assert "another" not in text
     only = settings(tmp_path, carrier={**sample, "auth": {"user": "acme", "password": "another"}})
-    assert shown.difference(only, node.asterisk_config(only), root) == "trunks.d/carrier.conf: a secret changed"
+    assert shown.difference(only, switch.asterisk_config(only), root) == "trunks.d/carrier.conf: a secret changed"
     gone = settings(tmp_path)
-    assert "-[trunk.carrier]" in shown.difference(gone, node.asterisk_config(gone), root)
+    assert "-[trunk.carrier]" in shown.difference(gone, switch.asterisk_config(gone), root)

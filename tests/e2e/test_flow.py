@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from sipagent import model, node
+from sipagent import model
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
@@ -26,6 +26,7 @@ from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import parse_faults
 from sipagent.standin.server import StandinServer
+from sipagent.switch import asterisk_config
 from sipagent.worker import Worker, needed_prompts
 from tests.asterisk.fixtures import test_config as make_config
 from tests.e2e.conftest import Rig, settings_for
@@ -98,7 +99,7 @@ async def company(root: Root, tmp_path: Path) -> AsyncIterator[Callable[..., Awa
             }  # fmt: skip
             rig_of = type("Switch", (), {"config": config})
             settings = settings_for(rig_of, server.url, tmp_path, **more)  # type: ignore[arg-type]
-            files = node.asterisk_config(settings).files
+            files = asterisk_config(settings).files
             switch = await stack.enter_async_context(Asterisk(replace(config, files=files), root))
             voice = FliteVoice(Flite(root.command("flite")))
             await render(tmp_path, needed_prompts(settings), voice)
@@ -241,9 +242,9 @@ async def test_keys_by_sip_info_count_once(
     async with node.phone() as phone:
         await phone.dial("100")
         await until(lambda: bool(node.standin.live), "the agent")
-        await phone.hear_agent_start()
+        # The prompt has been heard by now, so hearing a voice does not say that the agent was told who calls.
         (session,) = node.standin.live
-        assert "The account is 47711122." in str(session.record.received)
+        await until(lambda: "The account is 47711122." in str(session.record.received), "the agent to be told the keys")
     await node.ended()
     await node.nothing_left()
 
