@@ -182,8 +182,10 @@ class AriClient:
         if found and (int(found[1]), int(found[2])) < MINIMUM_VERSION:
             raise AriUnavailable(f"Asterisk {self.version} is too old: {MINIMUM_TEXT} or later is needed")
         unread = {"disallowed": [{"type": name} for name in UNREAD]}
-        with contextlib.suppress(AriRefused):  # then we read over them
+        try:
             await self.request("PUT", f"applications/{self.app}/eventFilter", body=unread)
+        except AriRefused as error:  # then we read over them
+            log.warning("ari_events_unfiltered", app=self.app, error=str(error))
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:

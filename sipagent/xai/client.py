@@ -145,7 +145,7 @@ class RealtimeClient:
         try:
             for event in core(*what):
                 self._on_event(event)
-        except Exception as error:
+        except Exception as error:  # whatever it was, the call goes on without this session
             log.exception("realtime_event_failed")
             self._give_up(f"this program failed on what the server said: {error!r}")
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from sipagent.ari import client as ari_client
 from sipagent.ari import events
@@ -15,6 +16,8 @@ from tests.waiting import PATIENCE_S, until
 
 Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
 StartClient = Callable[[Answer], Awaitable[AriClient]]
+REFUSED: dict[str, Any] = {"message": "Not permitted"}
+"""As an answer: with status 403."""
 
 
 @pytest.fixture
@@ -30,7 +33,8 @@ async def connected_to() -> AsyncIterator[StartClient]:
             async for message in socket:
                 asked = json.loads(message.data)
                 if (body := answer(asked)) is not None:
-                    head = {"type": "RESTResponse", "request_id": asked["request_id"], "status_code": 200}
+                    status = 403 if body is REFUSED else 200
+                    head = {"type": "RESTResponse", "request_id": asked["request_id"], "status_code": status}
                     await socket.send_str(json.dumps({**head, "message_body": json.dumps(body)}))
             return socket
 
@@ -83,6 +87,26 @@ async def test_a_build_from_git_is_taken_on_trust_and_garbage_is_counted(connect
     client = await connected_to(answer)
     await until(lambda: client.connected, "the connection")
     assert client.counts["unread:garbage"] == 1
+
+
+async def test_events_that_nobody_reads_are_refused_by_us_and_read_over_where_that_is_refused(
+    connected_to: StartClient,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        answers = {"asterisk/info": {"system": {"version": "22.5.0"}}, "applications/sipagent-1/eventFilter": REFUSED}
+        return answers.get(request["uri"], [])  # type: ignore[arg-type]
+
+    with capture_logs() as logs:
+        client = await connected_to(answer)
+        await until(lambda: client.connected, "the connection")
+    (told,) = [entry for entry in logs if entry["event"] == "ari_events_unfiltered"]
+    assert "Not permitted" in told["error"]
+    (filtered,) = [request for request in asked if request["uri"].endswith("eventFilter")]
+    assert filtered["method"] == "PUT"
+    assert {"type": "ChannelVarset"} in json.loads(filtered["message_body"])["disallowed"]
 
 
 async def test_who_came_back_while_the_socket_was_away_is_told(connected_to: StartClient) -> None:
