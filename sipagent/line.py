@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more."""
+NEXT_AFTER_S = 3.0
+"""For each endpoint that is not the last: a session that is well is there after 1.0 to 1.4 s, and a caller waits."""
 RETRY_TIMEOUT_S = 2.0
 """For each endpoint when a session was lost: the caller has heard a filler and waits."""
 TOO_MANY = 429
@@ -137,7 +139,9 @@ class Line:
         worth = health.worth_trying(by_name, self._loop.time())
         names = [*worth, *(name for name in by_name if in_talk and name not in worth)]
         # The one that it has waited for comes first: another one might be full, and this one then, too.
-        for name in sorted(names, key=lambda name: name != self._slot.endpoint):
+        names.sort(key=lambda name: name != self._slot.endpoint)
+        for name in names:
+            within_s = timeout_s if name == names[-1] else min(timeout_s, NEXT_AFTER_S)
             known = resume if name == self._endpoint else ""
             spare = None if known else self._policy.standby.take(by_name[name])
             if spare is not None:
@@ -148,7 +152,7 @@ class Line:
                 full = True
                 continue
             try:
-                await self._try(by_name[name], timeout_s, known, spare)
+                await self._try(by_name[name], within_s, known, spare)
             except RealtimeError as failure:
                 error = failure
                 self._let_go()

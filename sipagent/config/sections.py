@@ -153,7 +153,8 @@ class RealtimeSettings(Section):
     """Model that writes down what callers say. Empty: grok-transcribe; in OpenAI's dialect gpt-transcribe."""
     reasoning: Literal["none", "high"] = "none"
     connect_timeout_s: float = Field(10.0, ge=0.5, le=60)
-    """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s."""
+    """TCP, TLS and upgrade; connect to ready usually takes 1.0 to 1.4 s. While another server of `fallbacks` is left to
+    ask, it is asked after 3 s at most."""
     price_per_minute: float = Field(0.0, ge=0)
     """Of session time, in any currency: for the cost that is shown, which is an estimate. 0: none is shown."""
     session_quota: int = Field(0, ge=0)

@@ -168,6 +168,24 @@ async def test_an_endpoint_that_refuses_is_followed_by_the_next(rig: MakeRig) ->
         await node.nothing_left()
 
 
+async def test_who_calls_does_not_wait_long_for_an_endpoint_that_says_nothing_while_there_is_another(
+    rig: MakeRig,
+) -> None:
+    """It takes the connection and never answers the upgrade; the one time-out for all of them is 60 s here."""
+    other = StandinServer(faulty())
+    async with other:
+        fallbacks = {"second": {"url": other.url, "api_key": "key"}}
+        node = await rig(faulty("hang-handshake"), realtime={"connect_timeout_s": 60, "fallbacks": fallbacks})
+        async with node.phone() as phone:
+            await phone.dial("100")
+            await until(lambda: [event.endpoint for event in node.of(model.SessionOpened)] == ["second"], "the second")
+            await phone.hear_agent_start()
+        await node.ended()
+        (failed,) = [event for event in node.of(model.RealtimeTrouble) if event.what == "endpoint_failed"]
+        assert failed.detail.startswith("main: ")
+        await node.nothing_left(standin_sees=False)
+
+
 async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoint_away(rig: MakeRig) -> None:
     """It may be back, and when many calls lose their sessions together only one of them makes the trial."""
     node = await rig(faulty())
