@@ -309,7 +309,7 @@ def run_all(
     churn_minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of calls coming and leaving.")] = 3.0,
     fifo: Annotated[bool, typer.Option("--fifo/--no-fifo", help="Real-time scheduling, where permitted.")] = True,
 ) -> None:
-    """One full sitting of less than 20 minutes; the tables of bench/RESULTS.md and bench/latency.svg anew."""
+    """One full sitting, some 27 minutes; the tables of bench/RESULTS.md and bench/latency.svg anew."""
     for name in only or ():
         if name not in sitting.NAMES:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(sitting.NAMES)}", param_hint="--only")

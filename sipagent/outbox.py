@@ -56,7 +56,7 @@ class Outbox:
         self._sending = True
         try:
             await socket.send(message)
-        except BaseException:  # cancelled as well as failed
+        except BaseException:  # cancelled as well as failed: it was not sent, and is the first to go next time
             self._waiting.appendleft(message)
             self._bytes += len(message)
             raise

@@ -41,7 +41,6 @@ def run(config_file: ConfigOption = DEFAULT_CONFIG, standin: StandinOption = Fal
     coredumps.follow(wanted=settings.log.core_dumps)
     logs.configure(settings.log)
     options = ["--config", str(config_file), *(["--standin"] if standin else [])]
-
     flite = tuple((find_root(("flite",)) or Root(None)).command("flite"))
 
     async def serve() -> None:

@@ -245,6 +245,7 @@ async def test_keys_by_sip_info_count_once(
         # The prompt has been heard by now, so hearing a voice does not say that the agent was told who calls.
         (session,) = node.standin.live
         await until(lambda: "The account is 47711122." in str(session.record.received), "the agent to be told the keys")
+        await phone.hear_agent_start()
     await node.ended()
     await node.nothing_left()
 

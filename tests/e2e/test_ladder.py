@@ -183,7 +183,8 @@ async def test_who_calls_does_not_wait_long_for_an_endpoint_that_says_nothing_wh
         await node.ended()
         (failed,) = [event for event in node.of(model.RealtimeTrouble) if event.what == "endpoint_failed"]
         assert failed.detail.startswith("main: ")
-        await node.nothing_left(standin_sees=False)
+        await node.nothing_left()
+        await until(lambda: not other.live, "the second's socket to be closed")
 
 
 async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoint_away(rig: MakeRig) -> None:
