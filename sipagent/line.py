@@ -7,8 +7,9 @@ server does not know it any more, or another endpoint takes over, the new sessio
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +30,9 @@ log = structlog.get_logger()
 READY_TIMEOUT_S = xai.ACK_TIMEOUT_S + 2.5
 """From the upgrade on; after this the session cannot become ready any more."""
 NEXT_AFTER_S = 3.0
-"""For each endpoint that is not the last: a session that is well is there after 1.0 to 1.4 s, and a caller waits."""
+"""For an endpoint while there is another to ask: a session that is well is there after 1.0 to 1.4 s, a caller waits."""
 RETRY_TIMEOUT_S = 2.0
-"""For each endpoint when a session was lost: the caller has heard a filler and waits."""
+"""For an endpoint that is left alone, and for each when a session was lost: the caller has heard a filler and waits."""
 TOO_MANY = 429
 RESUMED, PRIMED = "resumed", "primed"
 PRIMING = """\
@@ -134,14 +135,11 @@ class Line:
     ) -> None:
         """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away."""
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
-        error: RealtimeError = RealtimeError("every endpoint has failed several times just now, and is left alone")
-        full = False
-        worth = health.worth_trying(by_name, self._loop.time())
-        names = [*worth, *(name for name in by_name if in_talk and name not in worth)]
-        # The one that it has waited for comes first: another one might be full, and this one then, too.
-        names.sort(key=lambda name: name != self._slot.endpoint)
-        for name in names:
-            within_s = timeout_s if name == names[-1] else min(timeout_s, NEXT_AFTER_S)
+        names = self._in_order(by_name)
+        full, failed = False, None
+        for place, name in enumerate(names, 1):
+            if health.left_alone(name, self._loop.time()) and not in_talk and (full or failed is None):
+                continue  # who has waited for nobody yet, or may wait in line, need not wait for what others found away
             known = resume if name == self._endpoint else ""
             spare = None if known else self._policy.standby.take(by_name[name])
             if spare is not None:
@@ -151,13 +149,16 @@ class Line:
             elif not await self._slot.take(name):
                 full = True
                 continue
+            within_s = min(timeout_s, self._patience_s(name, names[place:]))
+            health.dialled(name, self._loop.time())
             try:
                 await self._try(by_name[name], within_s, known, spare)
             except RealtimeError as failure:
-                error = failure
+                failed = failure
                 self._let_go()
                 if self._is_full(name, failure):
                     full = True
+                    health.good(name)
                 else:
                     health.bad(name, self._loop.time())
                 self._emit(model.RealtimeTrouble, what="endpoint_failed", detail=f"{name}: {failure}")
@@ -165,7 +166,21 @@ class Line:
                 health.good(name)
                 return
         self._slot.release()
-        raise RealtimeFull("every session of the quota is taken") if full else error
+        if full:
+            raise RealtimeFull("every session of the quota is taken")
+        raise failed or RealtimeError("every endpoint has failed several times just now, and is left alone")
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        """The one that we waited for first (another might be full, and this one then, too), those left alone last."""
+        health, now = self._policy.health, self._loop.time()
+        return sorted(names, key=lambda name: (health.left_alone(name, now), name != self._slot.endpoint))
+
+    def _patience_s(self, name: str, then: Iterable[str]) -> float:
+        """How long an endpoint may take that is about to be dialled, with `then` left to ask."""
+        health, now = self._policy.health, self._loop.time()
+        if health.left_alone(name, now):
+            return RETRY_TIMEOUT_S
+        return math.inf if all(health.left_alone(other, now) for other in then) else NEXT_AFTER_S
 
     def _is_full(self, name: str, failure: RealtimeError) -> bool:
         """The provider counts more than we do: somebody else uses the same key, or it is slow to forget."""

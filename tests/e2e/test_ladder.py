@@ -16,6 +16,7 @@ from sipagent.phone.sipp import free_udp_port
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.faults import Faults, parse_faults
 from sipagent.standin.server import StandinServer
+from sipagent.xai.health import FAILURES, PAUSE_S
 from tests.e2e.conftest import MakeRig, Rig
 from tests.e2e.test_flow import company, hears
 from tests.waiting import until
@@ -187,6 +188,31 @@ async def test_who_calls_does_not_wait_long_for_an_endpoint_that_says_nothing_wh
         await until(lambda: not other.live, "the second's socket to be closed")
 
 
+@pytest.mark.parametrize("found_away_s", [0, PAUSE_S + 1], ids=["just-now", "before"])
+async def test_who_calls_gets_an_endpoint_that_others_found_away_where_no_other_gives_a_session(
+    rig: MakeRig, found_away_s: float
+) -> None:
+    """Calls that need it not have gone before: they have made no trial, and it is not left alone for theirs."""
+    other = StandinServer(faulty())
+    async with other:
+        fallbacks = {"second": {"url": other.url, "api_key": "key"}}
+        node = await rig(faulty(), realtime={"fallbacks": fallbacks})
+        health = node.worker.house.policy.health
+        for _ in range(FAILURES):
+            health.bad("second", asyncio.get_running_loop().time() - found_away_s)
+        for calls, endpoint in enumerate(("main", "main", "second"), 1):
+            if endpoint == "second":
+                node.standin.faults = parse_faults(["refuse=503"])
+            async with node.phone() as phone:
+                await phone.dial("100")
+                await phone.hear_agent_start()
+            await node.ended(calls)
+            assert node.of(model.SessionOpened)[-1].endpoint == endpoint
+        assert health.away(asyncio.get_running_loop().time()) == []
+        await node.nothing_left()
+        await until(lambda: not other.live, "the second's socket to be closed")
+
+
 async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoint_away(rig: MakeRig) -> None:
     """It may be back, and when many calls lose their sessions together only one of them makes the trial."""
     node = await rig(faulty())
@@ -194,7 +220,7 @@ async def test_who_is_in_a_talk_is_not_given_away_because_others_found_an_endpoi
         await phone.dial("100")
         await phone.hear_agent_start()
         health = node.worker.house.policy.health
-        for _ in range(3):
+        for _ in range(FAILURES):
             health.bad("main", asyncio.get_running_loop().time())
         node.standin.misbehave(parse_faults(["drop@0"]))
         await until(lambda: recovered(node) == [("resumed", "main")], "another session")
