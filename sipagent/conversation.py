@@ -118,11 +118,14 @@ class Conversation:
             call_id,
             resumes,
         )
-        self._resumes = resumes is not None
+        self._goes_on = resumes is not None
+        """There is a talk already, which the next session must know of."""
         self._connecting: asyncio.Task[None] | None = None
         self._losses: deque[tuple[float, Reason]] = deque(maxlen=MAX_LOSSES)
         self._ends_s: float | None = None
-        self._primed = self._playing_hold = False
+        self._how = ""
+        """The last session took up the talk: RESUMED or PRIMED."""
+        self._playing_hold = False
         self.left: asyncio.Future[object] = self._loop.create_future()
         """Set to end the talk: a CallOutcome, a Destination, or whoever has taken the caller."""
         self.counters: dict[str, int] = {}
@@ -138,8 +141,8 @@ class Conversation:
         return connecting
 
     async def _open(self) -> None:
-        if self._resumes:
-            self._primed = await self.line.reopen(self._history()) == PRIMED
+        if self._goes_on:
+            self._how = await self.line.reopen(self._history())
         else:
             await self.line.open()
 
@@ -150,13 +153,21 @@ class Conversation:
 
     async def run(self) -> object:
         """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
+        result = await self._run()
+        self.talk.end_company()  # whatever comes next must not wait behind it
+        if not self.left.done():
+            self.left.set_result(result)  # from here on nobody can take the caller out of this talk
+        return self.left.result()
+
+    async def _run(self) -> object:
         talk, call = self.talk, self._settings.call
-        if self._resumes:
+        greet = not self._goes_on
+        if self._goes_on:
             talk.keep_company(HOLD)  # they have waited already: the answer cuts a soft sound, and would wait for a word
         elif self._connecting is not None and not self._connecting.done():
             self._room.play([Phrase(call.one_moment, call.language)])
         try:
-            await self._until_ready()
+            await _first(self._session(self.ready), self._until_left())
         except RealtimeFull as error:
             return await self._give_up(Reason.REALTIME_FULL, error)
         except RealtimeRefused as error:
@@ -164,34 +175,32 @@ class Conversation:
         except RealtimeError as error:
             return await self._give_up(Reason.REALTIME_UNREACHABLE, error)
         self._ends_s = self._loop.time() + self._agent.max_duration_s
-        greet = not self._resumes
-        if self._resumes:
+        if self._goes_on:
             talk.owes = True  # the caller has been waiting
-            talk.recovered(primed=self._primed)
-        while True:
+        while not self.left.done():
+            if self._goes_on:
+                talk.recovered(primed=self._how == PRIMED)
             result = await _first(self._converse(greet=greet), self._until_lost(), self._until_left())
             if not isinstance(result, Lost):
-                talk.end_company()  # whatever comes next must not wait behind it
                 return result
+            greet, self._goes_on = False, True
             try:
-                await self._recover(result)
+                await _first(self._recover(result), self._until_left())
             except RealtimeError as error:
                 return await self._give_up(result.reason, f"{result.detail}; {error}")
-            greet = False
-            if self.left.done():
-                return self.left.result()
-            talk.recovered(primed=self._primed)
+        return None
 
-    async def _until_ready(self) -> None:
-        """The agent can speak, or never will; who finds all sessions taken waits in line if they may."""
+    async def _session(self, opened: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """It is open, or never will be; who finds all of them taken waits in line if they may."""
         try:
-            await self.ready()
+            await opened()
         except RealtimeFull:
             if not self._settings.realtime.waiting:
                 raise
             self.talk.end_company()  # there is music of its own, and words, where they stand in line
-            await in_line(self.line, self._room, self._settings, self._agent.language, self._emit)
+            await in_line(self.line, self._open, self._room, self._settings, self._agent.language, self._emit)
             self._room.interruptible_by(self._agent.barge_in)
+            self.talk.owes |= self._goes_on  # the caller has been waiting
 
     async def _recover(self, lost: Lost) -> None:
         """Another session, while the caller hears what was still to be heard, then that it takes a moment.
@@ -207,18 +216,21 @@ class Conversation:
         lately = [reason for at, reason in self._losses if began_s - at < LOSSES_WITHIN_S]
         if len(lately) >= MAX_LOSSES or lately.count(Reason.REALTIME_SILENT) >= MAX_SILENCES:
             raise RealtimeError(f"lost {len(lately)} times within {LOSSES_WITHIN_S:g} s")
+        await self._session(self._open_in_company)
+        gap_ms = round((self._loop.time() - began_s) * 1000, 1)
+        self._emit(model.SessionRecovered, how=self._how, endpoint=self.line.endpoint, gap_ms=gap_ms)
+
+    async def _open_in_company(self) -> None:
+        """The caller hears something meanwhile."""
         filler = asyncio.create_task(self._keep_company(), name="call-filler")
         try:
-            how = await self.line.reopen(self._history())
+            await self._open()
         finally:
             filler.cancel()
             await asyncio.wait({filler})
             if self._playing_hold:  # a word that was begun is heard to its end, music is not
                 self.talk.hush()
                 self._playing_hold = False
-        self._primed = how == PRIMED
-        gap_ms = round((self._loop.time() - began_s) * 1000, 1)
-        self._emit(model.SessionRecovered, how=how, endpoint=self.line.endpoint, gap_ms=gap_ms)
 
     async def _keep_company(self) -> None:
         """Nobody waits in silence: a word when it lasts, after what is being said is over; then a soft sound."""

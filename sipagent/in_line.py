@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -46,11 +47,13 @@ class _Places:
             self._emit(model.WaitingForSession, place=place)
 
 
-async def in_line(line: Line, room: Room, settings: Settings, language: str, emit: Emit) -> None:
-    """Returns when the session is open.
+async def in_line(
+    line: Line, opened: Callable[[], Awaitable[None]], room: Room, settings: Settings, language: str, emit: Emit
+) -> None:
+    """Returns when the session is open; `opened` opens it, when it is their turn.
 
     Raises:
-        RealtimeFull: too many wait already, or it took too long; RealtimeError: as `Line.open`.
+        RealtimeFull: too many wait already, or it took too long; RealtimeError: as `opened`.
     """
     began_s, result = time.monotonic(), "gave_up"
     waiting, places = settings.realtime.waiting, _Places(settings, emit)
@@ -61,7 +64,7 @@ async def in_line(line: Line, room: Room, settings: Settings, language: str, emi
             while True:
                 await line.turn(places.take)
                 try:
-                    await line.open()
+                    await opened()
                 except RealtimeFull:
                     await asyncio.sleep(RETRY_S)
                 else:

@@ -81,7 +81,7 @@ class Third(NobodyCounts):
 )
 async def test_nobody_waits_in_silence(line: Any, hears: list[str]) -> None:
     room: Any = Room()
-    waiting = asyncio.create_task(in_line.in_line(line, room, SETTINGS, "en", MagicMock()))
+    waiting = asyncio.create_task(in_line.in_line(line, line.open, room, SETTINGS, "en", MagicMock()))
     await until(lambda: room.heard == hears, lambda: f"{hears}, and not {room.heard}")
     waiting.cancel()
     await asyncio.wait({waiting})

@@ -21,6 +21,9 @@ from sipagent.limits import CORE
 from sipagent.outcome import Reason
 from sipagent.phone.phone import Phone
 from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.faults import Faults, parse_faults
+from sipagent.standin.server import StandinServer
+from sipagent.tones import looped
 from tests.e2e.conftest import MakeRig
 from tests.e2e.test_processes import get, metrics, on, phone_on, ready, sipagent
 from tests.waiting import until
@@ -74,11 +77,16 @@ class Node:
 
         await until(so, lambda: f"places {places}, and not {seen}")
 
-    async def until_hears(self, phone: Phone, text: str) -> None:
-        """They hear this prompt, sample by sample."""
+    async def until_hears(self, phone: Phone, text: str, then: bytes = b"") -> None:
+        """They hear this prompt, sample by sample, and something after it."""
         prompts = Prompts(current_folder(Path(self.env["SIPAGENT_RUN_DIR"]) / "prompts"))
         said = prompts.get(Phrase(text), Law.ULAW).strip(b"\xff")[:8000]
-        await until(lambda: said in phone.media.received_payload(), f"{text!r} to be heard")
+
+        def are_heard() -> bool:
+            _, heard, after = phone.media.received_payload().partition(said)
+            return bool(heard) and then in after
+
+        await until(are_heard, f"{text!r} to be heard")
 
     async def records(self, calls: int) -> list[dict[str, Any]]:
         """Of so many calls that are over, oldest first, with their events."""
@@ -98,15 +106,20 @@ class Node:
 
 
 @asynccontextmanager
-async def node(asterisk: Asterisk, root: Root, folder: Path, config: str, workers: int = 1) -> AsyncIterator[Node]:
-    """It runs, and takes calls."""
+async def node(
+    asterisk: Asterisk, root: Root, folder: Path, config: str, workers: int = 1, standin: StandinServer | None = None
+) -> AsyncIterator[Node]:
+    """It runs, and takes calls; its model is this one, or one of its own."""
     file = folder / "sipagent.toml"
     file.write_text(config)
     env = on(asterisk, folder / "run", CONTROL__WORKERS=workers)
+    if standin:
+        env |= {"SIPAGENT_REALTIME__URL": standin.url, "XAI_API_KEY": "key"}
     # The module's Asterisk was started for one worker: without this its dialplan would never try the second.
     await asterisk.cli(f"dialplan set global SIPAGENT_WORKERS {max(workers, 1)}")
     try:
-        async with sipagent(env, "run", "--standin", "--config", str(file)), AsyncExitStack() as stack:
+        options = ["--config", str(file), *([] if standin else ["--standin"])]
+        async with sipagent(env, "run", *options), AsyncExitStack() as stack:
             await ready(env)
             yield Node(env, asterisk, root, stack)
     finally:
@@ -216,6 +229,42 @@ async def test_an_adopted_call_keeps_its_session_from_those_who_wait(
     sessions = [event["endpoint"] for event in of(records[0], "session_opened")]
     assert sessions == ["main", "main"]
     assert of(records[0], "waiting_for_session") == []
+
+
+@pytest.mark.parametrize("lost", ["session", "worker"])
+async def test_who_talks_already_and_finds_every_session_taken_waits_in_line_and_goes_on(
+    asterisk: Asterisk, root: Root, tmp_path: Path, lost: str
+) -> None:
+    """There is room by our count; the provider still counts the session that is no more."""
+    config = StandinConfig(mode=Mode.DETERMINISTIC, think_ms=100, answer_ms=600)
+    async with StandinServer(config) as standin, node(asterisk, root, tmp_path, QUOTA, 2, standin) as it:
+        phone = await it.call()
+        await phone.hear_agent_start()
+        await phone.wait_quiet(400)
+        [talks] = await it.live()
+        standin.faults = parse_faults(["refuse=429"])
+        if lost == "session":
+            standin.misbehave(parse_faults(["drop@0"]))
+        else:
+            workers = (await get(it.env, "/readyz"))[1]["workers"]
+            os.kill(next(one["pid"] for one in workers if one["worker"] == talks["worker"]), signal.SIGKILL)
+        await it.until_hears(phone, BUSY, looped("hold", Law.ULAW)[:1600])
+        standin.faults = Faults()
+
+        async def is_answered() -> bool:
+            told = (await get(it.env, f"/v1/calls/{talks['call_id']}"))[1].get("history", {}).get("events", [])
+            kinds = [event["type"] for event in told]
+            return (
+                "agent_spoke" in kinds[kinds.index("waited_for_session") :] if "waited_for_session" in kinds else False
+            )
+
+        await until(is_answered, "the agent's voice")
+        await phone.hang_up()
+        [record] = await it.records(1)
+    assert record["reason"] == "caller_hangup"
+    assert [event["result"] for event in of(record, "waited_for_session")] == ["granted"]
+    before, after = of(record, "session_opened")
+    assert before["conversation_id"] == after["conversation_id"]
 
 
 @pytest.mark.parametrize(

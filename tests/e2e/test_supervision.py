@@ -15,8 +15,9 @@ from sipagent.audio import FRAME_BYTES, SAMPLE_RATE_HZ, Law, decode, encode
 from sipagent.orders import Answer, Dismiss, Supervise, Tell
 from sipagent.outcome import Reason
 from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.faults import Faults, parse_faults
 from tests.e2e.callee import callee
-from tests.e2e.conftest import Rig
+from tests.e2e.conftest import SHORT_PROMPTS, Rig
 from tests.e2e.desk import BUSY, desk
 from tests.e2e.test_flow import company
 from tests.waiting import until
@@ -94,6 +95,33 @@ async def test_listen_speak_and_take_over(company: Company, root: Root, tmp_path
     assert seen == [("monitor", "anna", "ok"), ("barge", "anna", "ok"), ("takeover", "anna", "ok")]
     assert len(node.of(model.LegDialled)) == 1
     await node.nothing_left()
+
+
+@pytest.mark.parametrize("when", ["before", "lost"])
+async def test_who_waits_for_a_session_may_be_taken_over(
+    company: Company, root: Root, tmp_path: Path, when: str
+) -> None:
+    """Whether there is none yet, or none any more: nobody waits for a session that nobody needs."""
+    never = parse_faults(["slow-handshake=60"])
+    standin = StandinConfig(mode=Mode.DETERMINISTIC, faults=never if when == "before" else Faults())
+    realtime = {"connect_timeout_s": 60}
+    async with callee(root.command("sipp"), tmp_path, tone(SUPERVISOR_HZ)) as anna:
+        call = SHORT_PROMPTS | {"answer_within_s": 0.5}
+        node = await company(anna.port, standin, realtime=realtime, call=call, **who(anna.port))
+        async with node.phone() as phone:
+            await phone.dial("100")
+            if when == "lost":
+                await phone.hear_agent_start()
+                node.standin.faults = never
+                node.standin.misbehave(parse_faults(["drop@0"]))
+                await until(lambda: bool(node.of(model.SessionLost)), "the loss")
+            else:
+                assert await phone.wait_answered()
+            assert await told(node, of(node, Supervise, supervisor="anna", how="takeover")) == ""
+            await until(lambda: hears(phone.media.received_payload(), SUPERVISOR_HZ), "the caller to hear anna")
+            assert node.of(model.SessionRecovered) == []
+        assert (await node.ended()).reason is Reason.CALLER_HANGUP
+        await node.nothing_left()
 
 
 async def test_a_supervisor_leaves_and_the_call_goes_on(company: Company, root: Root, tmp_path: Path) -> None:
