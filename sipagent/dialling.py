@@ -103,7 +103,7 @@ class DialGuard:
             return "too many calls out at once (dial_policy.at_once)"
         if talked_s / 60 >= self._share(policy.minutes_per_day):
             return "the day's minutes are used up (dial_policy.minutes_per_day)"
-        if caller and sum(who == caller for _, who in self._by_caller) >= policy.per_caller_per_day:
+        if caller and sum(who == caller for _, who in self._by_caller) >= self._share(policy.per_caller_per_day):
             return "too many calls out for this caller (dial_policy.per_caller_per_day)"
         return ""
 

@@ -174,7 +174,7 @@ class Leg:
     async def ring(self, *, shown: str = "", for_channel: str = "", headers: Mapping[str, str] | None = None) -> Rung:
         """Dial, and wait for how it ends.
 
-        `shown` is the caller id where the trunk insists on none, `for_channel` the channel that talks to it (its codec
+        `shown` is the caller id where the trunk lets it through, `for_channel` the channel that talks to it (its codec
         and its linkedid), `headers` go with the INVITE.
         """
         to, settings = self._errand.to, self._house.settings
@@ -191,7 +191,7 @@ class Leg:
             "app": self._house.ari.app,
             "appArgs": "leg",
             "channelId": self.channel.id,
-            "callerId": shown_number(to.trunk, settings) or shown,
+            "callerId": shown_number(to.trunk, settings, shown),
             "timeout": f"{to.timeout_s:.0f}",
         }
         if for_channel:

@@ -173,6 +173,7 @@ async def full(channel: ChannelHandle, *counted: Counted) -> str:
         await channel.set_variable(f"GROUP({one.limit})", one.group)
         count = await channel.variable(f"GROUP_COUNT({one.group}@{one.limit})")
         if count.isdigit() and int(count) > one.at_once:
+            await channel.set_variable(f"GROUP({one.limit})", "")  # wherever they go, they hold no place here
             return one.limit
     return ""
 

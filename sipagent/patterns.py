@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Collection
+from typing import NamedTuple
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _PLAIN = re.compile(r"[0-9A-Za-z+*#._-]+")
@@ -61,12 +59,17 @@ def may_become(pattern: str, digits: str) -> bool:
     return pattern.startswith(digits) and pattern != digits
 
 
-def chosen(keys: Mapping[str, T], digits: str) -> T | None:
-    """What stands behind the key that was pressed; a key means itself before it is part of a pattern."""
+def chosen(keys: Collection[str], digits: str) -> str | None:
+    """Which of the keys was pressed; a key means itself before it is part of a pattern."""
     if digits in keys:  # "*" is the star key here
-        return keys[digits]
-    fitting = (value for key, value in keys.items() if len(key) > 1 and matches(key, digits))
+        return digits
+    fitting = (key for key in keys if len(key) > 1 and matches(key, digits))
     return next(fitting, None) if set(digits) <= set(KEYS) else None
+
+
+def bounds(key: str) -> bool:
+    """Does this key of a menu say how long the number is that it stands for?"""
+    return len(key) == 1 or not key.endswith((".", "!", "*"))
 
 
 def covers(pattern: str, other: str) -> bool:

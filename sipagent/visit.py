@@ -413,7 +413,8 @@ class Visit:
 
     async def _dial(self, to: machine.ToDial) -> None:
         """A second leg by the dialplan, if the policy lets us."""
-        errand = Errand(self._call_id, to, "flow", caller=self._number, beside=self._caller.channel.id)
+        beside = self._caller.channel.id
+        errand = Errand(self._call_id, to, "flow", caller=self._number, beside=beside, listed=to.listed)
         try:
             async with permitted(errand, self._house, self._emit):
                 group = dialled_group(to.trunk, errand.number(self._house)).partition("@")[0]

@@ -66,9 +66,11 @@ def test_one_caller_has_a_cap_of_their_own() -> None:
 
 
 def test_workers_share_the_caps() -> None:
-    quarter = guard(4, at_once=8)
-    for leg in "ab":
-        quarter.started(leg, "", 0)
+    quarter = guard(4, at_once=8, per_caller_per_day=4)
+    quarter.started("a", "+441", 0)
+    assert "per_caller_per_day" in quarter.refusal("401", "+441", 61)
+    assert quarter.refusal("401", "", 61) == ""
+    quarter.started("b", "", 0)
     assert "at_once" in quarter.refusal("401", "", 61)
 
 

@@ -114,6 +114,14 @@ def told(tmp_path: Path, text: str) -> str:
             "callers could dial any number by '_X.'",
         ),
         (
+            '[[routes]]\ngo = "collect:c"\n[collects.c]\nprompt = "P"\nvariable = "v"\nthen = "dial:{digits}@phone"\n',
+            "callers could dial any number by 'then'",
+        ),
+        (
+            '[[routes]]\ngo = "queue:q"\n[queues.q]\nmembers = ["phone"]\nkeys = { "_X." = "dial:{digits}@phone" }\n',
+            "callers could dial any number by '_X.'",
+        ),
+        (
             """[call]\noperator = "menu:m"\n[[routes]]\ngo = "menu:m"\n[menus.m]\nprompt = "M"\ngive_up = "operator"
 keys = { "1" = "hangup" }\n""",
             "menus.m.give_up: goes round for ever",

@@ -96,10 +96,11 @@ def _wrong_with(destination: Destination, where: Path, settings: Settings) -> st
             return f"{destination}: which number? As dial:401@{trunk}"
         if not _DIALLABLE.fullmatch(number.replace("{digits}", "")):
             return f"{number!r} cannot be dialled: digits, +, * and #, a name, or {{digits}}"
-        if in_a_menu and "{digits}" in number and _open(str(where[-1])) and not settings.dial_policy.allow:
+        bounded = where[2:3] == ("keys",) and patterns.bounds(str(where[-1]))
+        if "{digits}" in number and not bounded and not settings.dial_policy.allow:
             return (
-                f"callers could dial any number by {where[-1]!r}: bound it (_4XX), or list in dial_policy.allow what "
-                "may be dialled"
+                f"callers could dial any number by {str(where[-1])!r}: bound it by a menu's key (_4XX), or list in "
+                "dial_policy.allow what may be dialled"
             )
         return "" if trunk in settings.endpoints else _nobody("trunk", trunk, settings.endpoints)
     if table := _TABLE_OF.get(kind):
@@ -116,11 +117,6 @@ def _wrong_with(destination: Destination, where: Path, settings: Settings) -> st
     if kind in settings.steps:
         return "" if name in settings.steps[kind] else _nobody(kind, name, settings.steps[kind])
     return f"there is no step {kind!r}: {', '.join(sorted(_TABLE_OF))}, {', '.join(sorted(BUILT_IN - set(_TABLE_OF)))}"
-
-
-def _open(key: str) -> bool:
-    """Does this key of a menu take numbers of any length?"""
-    return len(key) > 1 and key.endswith((".", "!", "*"))
 
 
 def _languages(settings: Settings) -> set[str]:

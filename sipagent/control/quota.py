@@ -97,16 +97,16 @@ class Quota:
         self._serve()
 
     def lost(self, call_id: str) -> None:
-        """Nobody has adopted this call."""
-        self._forget_held(call_id)
+        """Nobody has adopted this call, or who has does not need the session that it had."""
+        self._held = {key: held for key, held in self._held.items() if held.run or held.call_id != call_id}
         self._serve()
 
-    def _forget_held(self, call_id: str, but_by: str | None = None) -> None:
+    def _forget_held(self, call_id: str, but_by: str) -> None:
         """A call is with one worker: what others held for it, dead or on their way out, is free."""
         if not call_id:
             return
         for key, held in list(self._held.items()):
-            if held.call_id == call_id and (held.run is None or held.run != but_by):
+            if held.call_id == call_id and held.run != but_by:
                 del self._held[key]
 
     def _forget(self, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sipagent import model
 from sipagent.config import Settings
 from sipagent.control.hub import Hub
 from sipagent.control.live import ORPHANED, Live
@@ -19,7 +20,7 @@ class Sessions:
         self._hub, self._live, self._settings = hub, live, settings
         self.quota = Quota(settings().realtime.quotas)
         hub.counting = self
-        live.subscribe(lambda _event: None, self._lost)
+        live.subscribe(self._heard, self._lost)
 
     def follow(self, settings: Settings) -> None:
         """A reload."""
@@ -42,6 +43,11 @@ class Sessions:
         """It is away; its calls may be adopted."""
         self.quota.gone(run, [call.call_id for call in self._live.calls.values() if call.state == ORPHANED])
         self._tell()
+
+    def _heard(self, event: model.CallEvent) -> None:
+        """A call that was adopted has another session, perhaps where nobody counts, or is over without one."""
+        if isinstance(event, model.SessionOpened | model.CallEnded):
+            self._lost(event.call_id)
 
     def _lost(self, call_id: str) -> None:
         self.quota.lost(call_id)

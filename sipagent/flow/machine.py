@@ -20,7 +20,7 @@ from sipagent.config.ivr import Text
 from sipagent.errors import ConfigError
 from sipagent.flow.phrases import Phrase, phrases_in_advance, phrases_now
 from sipagent.outcome import CallOutcome, Reason
-from sipagent.patterns import KEYS
+from sipagent.patterns import KEYS, bounds
 
 MAX_HOPS = 50
 """Steps in a row without the caller doing anything; more is a circle that no check has seen."""
@@ -108,6 +108,8 @@ class ToDial:
     number: str
     trunk: str
     timeout_s: float
+    listed: bool = True
+    """The number stands in the configuration; False: the caller gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +343,8 @@ class Flow:
         self._over, self.deadline = True, None
         self._actions.append(End(outcome))
 
-    def go(self, destination: Destination) -> None:
-        """On to another step; `back`, `repeat`, `operator` and `language:` are ways to name one."""
+    def go(self, destination: Destination, key: str = "") -> None:
+        """On to another step, by this `key`; `back`, `repeat`, `operator` and `language:` are ways to name one."""
         self._hops += 1
         if self._hops > MAX_HOPS:
             self.end(CallOutcome(Reason.INTERNAL_ERROR, f"the flow goes round in circles at {destination}"))
@@ -353,6 +355,7 @@ class Flow:
         self.deadline = None
         named = self._named(destination)
         self.at = target = Destination(named.replace("{digits}", self.variables.get("digits", "")))
+        self.listed = target == named or (key != "" and bounds(key))
         self._step = self._plan.step(target)
         self._way = [*self._way[-MAX_BACK:], target]
         self._actions.append(Entered(target))

@@ -17,9 +17,11 @@ def dial_string(number: str, endpoint: str, settings: Settings) -> str:
     return f"PJSIP/{trunk.out(number)}@{endpoint}"
 
 
-def shown_number(endpoint: str, settings: Settings) -> str:
-    """The caller id this trunk insists on; empty: the caller's own goes through."""
+def shown_number(endpoint: str, settings: Settings, wanted: str = "") -> str:
+    """The caller id at this endpoint: `wanted`, unless its trunk insists on others; empty: the caller's own goes."""
     trunk = settings.trunks.get(endpoint)
-    if trunk is None or not (shown := trunk.caller_id.default or next(iter(trunk.caller_id.allow), "")):
-        return ""
-    return trunk.out(shown).removeprefix(trunk.dial_prefix)
+    if trunk is None:
+        return wanted
+    allow = trunk.caller_id.allow
+    shown = wanted if wanted in allow else trunk.caller_id.default or next(iter(allow), "")
+    return trunk.out(shown).removeprefix(trunk.dial_prefix) if shown else wanted

@@ -110,6 +110,15 @@ def test_a_call_that_nobody_adopts_gives_its_session_back() -> None:
     assert desk.told() == ["b: main (worker 2)"]
 
 
+def test_what_a_call_has_that_was_adopted_is_not_freed_with_what_it_had() -> None:
+    desk = Desk(main=2)
+    desk.want("a", worker="1")
+    desk.quota.gone("1", ["call of a"])
+    desk.quota.want("2", SessionWanted("a2", "call of a", ("main",), True))
+    desk.quota.lost("call of a")
+    assert desk.quota.open("main") == 1
+
+
 def test_a_call_has_one_session_however_many_processes_say_that_they_have_it() -> None:
     """The control process was killed: its successor hears of the old worker's sessions, and of who adopts them."""
     desk = Desk(main=1)

@@ -311,6 +311,23 @@ async def test_a_full_route_has_another_way(asterisk: Asterisk, root: Root, tmp_
     assert [record["reason"] for record in records] == ["caller_hangup", "completed", "caller_hangup"]
 
 
+async def test_who_found_no_room_holds_none(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
+    """They are elsewhere for as long as they like, and the agent takes the next one."""
+    wait = "[menus.wait]\nprompt = 'Please wait.'\ntimeout_s = 60\nkeys = { '1' = 'hangup' }\n"
+    config = CONFIG + wait + "[[routes]]\nto = '200'\ngo = 'agent:reception'\nat_once = 1\nfull = 'menu:wait'\n"
+    async with node(asterisk, root, tmp_path, config) as it:
+        first = await it.call("200")
+        await first.hear_agent_start()
+        second = await it.call("200")
+        await it.until_hears(second, "Please wait.")
+        await first.hang_up()
+        await it.records(1)
+        third = await it.call("200")
+        await third.hear_agent_start()
+        steps = [call["step"] for call in await it.live()]
+        assert steps == ["menu:wait", "agent:reception"]
+
+
 async def test_a_busy_worker_takes_no_call_and_keeps_a_record_of_it(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

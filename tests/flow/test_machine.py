@@ -149,6 +149,20 @@ def test_an_extension_is_dialled_directly() -> None:
     assert caller.press("512")[-1] == machine.ToDial("512", "pbx", 30.0)
 
 
+def test_what_no_key_bounds_is_dialled_on_the_callers_word_only() -> None:
+    """So the guard asks `dial_policy.allow` for it, an extension too."""
+    anyone = {"dial_policy": {"allow": ["_X!"]}}
+    collect = COMPANY["collects"]["account"] | {"then": "dial:{digits}@pbx", "confirm": False}
+    caller = Caller("collect:account", collects={"account": collect}, **anyone)
+    caller.done()
+    assert caller.press("123#")[-1] == machine.ToDial("123", "pbx", 30.0, listed=False)
+    menu = {"prompt": "Who?", "keys": {"_5.": "dial:{digits}@pbx"}}
+    caller = Caller("menu:m", menus=COMPANY["menus"] | {"m": menu}, **anyone)
+    caller.done()
+    caller.press("5123")
+    assert caller.waits(10)[-1] == machine.ToDial("5123", "pbx", 30.0, listed=False)
+
+
 def test_silence_and_wrong_keys_then_the_way_out() -> None:
     caller = Caller()
     caller.done()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sipagent.config import Settings
 from sipagent.config.destinations import HANGUP, Destination
 from sipagent.flow.machine import Flow, Step, ToDial
@@ -33,7 +35,7 @@ class DialStep(Step):
 
     def enter(self, flow: Flow) -> None:
         """Ring there."""
-        flow.leave(self._to)
+        flow.leave(replace(self._to, listed=flow.listed))
 
     def returned(self, flow: Flow, result: str) -> None:
         """They have talked, or nobody answered."""

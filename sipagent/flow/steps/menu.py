@@ -63,12 +63,12 @@ class MenuStep(Step):
 
     def _choose(self, flow: Flow) -> None:
         digits, self._digits = self._digits, ""
-        chosen = patterns.chosen(self._menu.keys, digits)
-        if chosen is None:
+        key = patterns.chosen(self._menu.keys, digits)
+        if key is None:
             self._again(flow, "invalid", self._menu.invalid)
         else:
             flow.variables["digits"] = digits
-            flow.go(chosen)
+            flow.go(self._menu.keys[key], key)
 
     def _again(self, flow: Flow, why: str, said: Text) -> None:
         self._failed += 1

@@ -27,8 +27,8 @@ class QueueStep(Step):
         """Served, out by a key, or nobody came."""
         if result == SERVED:
             flow.end(CallOutcome(Reason.COMPLETED, f"served by queue {self._name}"))
-        elif (onward := patterns.chosen(self._queue.keys, result)) is not None:
+        elif (key := patterns.chosen(self._queue.keys, result)) is not None:
             flow.variables["digits"] = result
-            flow.go(onward)
+            flow.go(self._queue.keys[key], key)
         else:
             flow.go(self._queue.then)
