@@ -14,6 +14,7 @@ import contextlib
 import datetime as dt
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import msgspec
 import structlog
@@ -367,6 +368,7 @@ class Call:
             told = f"Q.850 {reached.cause}: {reached.detail}" if reached.cause else reached.detail
             self._emit(model.Classified, disposition=reached.disposition, said_by="signalling", detail=told)
             raise CallOver(CallOutcome(Reason.NOT_REACHED, reached.detail, reached.cause or None))
+        self.invite = replace(self.invite, endpoint=reached.trunk)
         caller = self._caller = self._watch(Caller(reached.leg.channel, reached.leg.happenings))
         self._answered()
         self.law = law_of(await caller.channel.variable("CHANNEL(audionativeformat)"))

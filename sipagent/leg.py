@@ -70,6 +70,13 @@ class Errand:
     """The number stands in the configuration; one that a caller or a program gave needs dial_policy.allow."""
     comes_back: bool = False
     """It is meant to come in again (a probe), and is no loop when it does."""
+    told_as: str = ""
+    """What its events call it; empty: as the channel."""
+
+    @property
+    def name(self) -> str:
+        """Of the leg in its events."""
+        return self.told_as or self.leg
 
     def number(self, house: House) -> str:
         """+E.164 where the trunk tells how to read it, else as it stands."""
@@ -181,7 +188,7 @@ class Leg:
         trunk = to.trunk if to.trunk in settings.trunks else ""
         self._emit(
             model.LegDialled,
-            leg=self._errand.leg,
+            leg=self._errand.name,
             to=self._errand.number(self._house),
             trunk=trunk,
             purpose=self._errand.purpose,
@@ -245,7 +252,7 @@ class Leg:
         answered_at = self._answered_at
         self._emit(
             model.LegEnded,
-            leg=self._errand.leg,
+            leg=self._errand.name,
             answered=answered_at is not None,
             result=self._rung.result,
             cause=self._rung.cause,

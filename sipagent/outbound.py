@@ -84,7 +84,9 @@ async def reach(order: Originate, house: House, emit: Emit, undo: AsyncExitStack
 def errand_of(order: Originate, trunk: str) -> Errand:
     """Who is to be called, over this trunk."""
     to = ToDial(order.to, trunk, order.ring_s)
-    return Errand(order.call_id, to, "outbound", caller=order.to, listed=order.listed)
+    # Every try has the channel that is the call; in the records each is a leg of its own.
+    told_as = f"{order.call_id}-{trunk}" if trunk != order.trunks[0] else ""
+    return Errand(order.call_id, to, "outbound", caller=order.to, listed=order.listed, told_as=told_as)
 
 
 def _disposition(rung: Rung) -> Disposition:

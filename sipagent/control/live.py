@@ -203,7 +203,7 @@ class Live:
         )
         self._advance(call, event, run)
 
-    def _advance(self, call: LiveCall, event: model.CallEvent, run: str) -> None:
+    def _advance(self, call: LiveCall, event: model.CallEvent, run: str) -> None:  # noqa: PLR0915 - a table over events
         match event:
             case model.CallAdopted():
                 call.worker, call.state = event.worker, call.before or call.state
@@ -215,6 +215,8 @@ class Live:
                 call.step = event.step
                 if event.step.startswith("agent:"):
                     call.agent = event.step.removeprefix("agent:")
+            case model.LegDialled() if event.purpose == "outbound":
+                call.endpoint = event.trunk or call.endpoint
             case model.CallAnswered():
                 call.state = "answered"
             case model.WaitingForSession():

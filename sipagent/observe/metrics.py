@@ -234,6 +234,8 @@ class CallMetrics:
             case model.LegDialled():
                 leg = call.legs[event.leg] = known.trunk(event.trunk), bounds.one_of(event.purpose, bounds.PURPOSES)
                 to.legs_dialled.labels(*leg).inc()
+                if event.purpose == "outbound" and event.trunk:  # the last that was tried carries the call
+                    call.trunk = leg[0]
             case model.LegEnded():
                 leg = call.legs.pop(event.leg, (OTHER, OTHER))
                 result, cause = bounds.leg_result(event.result), bounds.cause_class(event.cause)

@@ -146,6 +146,8 @@ class Rows:
             case model.LegDialled():
                 leg = self._leg(id_, event.leg, event.at)
                 leg.to, leg.trunk, leg.purpose = event.to, event.trunk, event.purpose
+                if event.purpose == "outbound":  # the last that was tried carries the call
+                    call.trunk = event.trunk or call.trunk
             case model.LegEnded():
                 leg = self._leg(id_, event.leg, event.at)
                 leg.ended_at, leg.answered, leg.result = event.at, event.answered, event.result

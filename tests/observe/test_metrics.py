@@ -17,7 +17,7 @@ from sipagent.asterisk.fetch import fetch
 from sipagent.control import api, api_metrics
 from sipagent.control.live import Live
 from sipagent.control.probes import Place
-from sipagent.model import CallEvent
+from sipagent.model import CallEvent, Direction
 from sipagent.observe.node import Sources, measure
 from sipagent.observe.scraped import LIVE_CALLS
 from sipagent.outcome import CallOutcome, Reason
@@ -117,6 +117,16 @@ def test_a_call_out_by_what_it_came_to(node: Node) -> None:
     node.take(*story.outbound("out-1", 10))
     assert node.value("outbound_calls_total", trunk="office", agent="reception", disposition="machine") == 1
     assert node.value("realtime_sessions_unacknowledged_total") == 1
+
+
+def test_a_call_out_belongs_to_the_trunk_that_carried_it(node: Node) -> None:
+    (started, *_) = story.opened("out-1", 10, endpoint="phone", direction=Direction.OUT)
+    for trunk in ("", "office"):
+        leg = model.LegDialled(call_id="out-1", at=11, leg=f"out-1-{trunk}", to="+44", trunk=trunk, purpose="outbound")
+        node.take(*([started] if not trunk else []), leg)
+    node.take(model.CallAnswered(call_id="out-1", at=12, setup_ms=9))
+    assert node.value("calls_answered_total", direction="out", trunk="office") == 1
+    assert node.live.calls["out-1"].endpoint == "office"
 
 
 def test_the_calls_of_a_worker_that_died_are_failures_of_ours() -> None:
