@@ -26,6 +26,9 @@ async def leave_machine(
     talk.hold()
     if order.machine == "message" and disposition is Disposition.MACHINE:
         await Detector(channel).until_tone()
-        await talk.say_last(instructed(order.message, variables))
+        if not await talk.say_last(instructed(order.message, variables)):
+            raise CallOver(
+                CallOutcome(Reason.REALTIME_SILENT, "the message for a machine was not spoken, or not to its end")
+            )
         raise CallOver(CallOutcome(Reason.COMPLETED, "a message was left on a machine"))
     raise CallOver(CallOutcome(Reason.COMPLETED, f"a {disposition} answered"))

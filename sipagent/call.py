@@ -92,6 +92,9 @@ class Call:
         self._back: str | None = None
         now, age_s = self._loop.time(), max(time.time() - carried.started_at, 0.0) if carried else 0.0
         self._story = Story(call_id, now - age_s, house.emit, show=show, history=carried.history if carried else "")
+        if carried:
+            self._story.step = carried.step
+            self._story.conversation = (carried.realtime_endpoint, carried.conversation_id)
         if carried and carried.answered:
             self._story.answered_s, self._story.disposition = now, carried.disposition
         self._emit = self._story.tell
@@ -285,8 +288,10 @@ class Call:
             self._story.changed.clear()
             try:
                 await visitor.caller.channel.set_variable(carried_by.VARIABLE, self._state(visit, visitor).text())
-            except AriError:
+            except AriRefused:
                 return  # they have gone
+            except AriError:
+                self._story.changed.set()  # Asterisk was away for a moment, and does not know yet
             await asyncio.sleep(CARRY_EVERY_S)
 
     def _state(self, visit: Visit, visitor: Visitor) -> Carried:

@@ -163,11 +163,10 @@ class CallControl:
         await parties.spoken_out()
         parties.emit(model.CallHeld, by="agent")
         parties.conversation.talk.hold()
-        parties.room.loop(looped("hold", parties.room.law))
         try:
-            await asyncio.sleep(min(float(arguments["seconds"]), MAX_HOLD_S))
+            with parties.room.looping(looped("hold", parties.room.law)):
+                await asyncio.sleep(min(float(arguments["seconds"]), MAX_HOLD_S))
         finally:
-            parties.room.stop_loop()
             parties.conversation.talk.resume()
             parties.emit(model.CallRetrieved, by="agent")
         return {"status": "the caller hears you again"}

@@ -69,14 +69,14 @@ class Caller:
                 case events.ChannelDtmfReceived() as key if self._elsewhere is None:
                     log.info("dtmf")  # not which key: it may be part of a card number
                     self.on_key(key.digit)
-                case events.ChannelHold() if self._elsewhere is None:
+                case events.ChannelHold():
                     self.on_hold(True)
-                case events.ChannelUnhold() if self._elsewhere is None:
+                case events.ChannelUnhold():
                     self.on_hold(False)
                 case events.ChannelTransfer() as asked:
                     self.on_refer(asked.user)
                 case _:
-                    pass  # keys and holds elsewhere are for whoever has them
+                    pass  # keys elsewhere are for whoever has them
 
     async def step_out(self, place: away.Place) -> str:
         """Asterisk has them until they come back; its word for how it was.
@@ -97,6 +97,7 @@ class Caller:
     def become(self, channel: ChannelHandle, happenings: ChannelEvents) -> None:
         """Somebody else takes their place; the end of the old channel, which must follow, is no end of the call."""
         self.channel, self.happenings = channel, happenings
+        self.on_hold(False)  # who asked had put us on hold, as one does before a REFER (RFC 5589, 6)
 
     def let_go(self) -> None:
         """Nobody is told any more: nothing here points back to who points to us."""

@@ -78,7 +78,6 @@ async def in_line(
     finally:
         company.cancel()
         await asyncio.wait({company})
-        room.stop_loop()
         emit(model.WaitedForSession, seconds=round(time.monotonic() - began_s, 3), result=result)
 
 
@@ -95,6 +94,7 @@ async def _keep_company(room: Room, places: _Places, settings: Settings, languag
         room.play(phrases_now(text, settings.call.language, settings.variables, language, call))
         await asyncio.sleep((room.media.queue.queued_ms + PTIME_MS) / 1000)
 
+    room.stop_loop()  # they may have been on hold, or have heard it ring
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PLACE_WITHIN_S):
             await places.known.wait()
@@ -103,7 +103,6 @@ async def _keep_company(room: Room, places: _Places, settings: Settings, languag
         places.known.clear()
         if waiting.place and places.place:
             await say(waiting.place)
-        room.loop(looped("hold", room.law))
-        await asyncio.sleep(waiting.again_s)
-        await places.known.wait()
-        room.stop_loop()
+        with room.looping(looped("hold", room.law)):
+            await asyncio.sleep(waiting.again_s)
+            await places.known.wait()

@@ -167,13 +167,16 @@ async def full(channel: ChannelHandle, *counted: Counted) -> str:
     Raises:
         AriError: the channel is gone.
     """
+    taken: list[str] = []
     for one in counted:
         if not one.at_once:
             continue
+        taken.append(one.limit)
         await channel.set_variable(f"GROUP({one.limit})", one.group)
         count = await channel.variable(f"GROUP_COUNT({one.group}@{one.limit})")
         if count.isdigit() and int(count) > one.at_once:
-            await channel.set_variable(f"GROUP({one.limit})", "")  # wherever they go, they hold no place here
+            for limit in taken:  # wherever they go, they hold no place that another one could have
+                await channel.set_variable(f"GROUP({limit})", "")
             return one.limit
     return ""
 

@@ -24,6 +24,8 @@ cdef class MediaBridge:
     cdef public PlayoutQueue queue
     cdef public BargeIn barge_in
     cdef public bint interruptible, held
+    cdef public int sealed
+    cdef public bytes loop
     cdef public object to_model, tap, on_talk, on_quiet, on_cut, on_resume
     cdef public double spurt_at, agent_voiced_at
     cdef public object _clock

@@ -27,6 +27,8 @@ MAX_QUEUED_MS = 5 * 60 * 1000
 """Five minutes of speech in advance: more than any answer, and 2.4 MB."""
 STILL_SPEAKING_S = 1.0
 """The model's word on the caller's speech comes at most this long after it; later it is about something else."""
+LOOP = "loop:"
+"""The item that is played again when everything has been."""
 _BYTES_A_MS = SAMPLE_RATE_HZ // 1000
 
 
@@ -142,6 +144,10 @@ class MediaBridge:
         self.barge_in = barge_in
         self.interruptible = True
         """False for words that must be heard to their end."""
+        self.sealed = 0
+        """How many sounds of the room's are under way: the caller cannot cut them, and nobody is told of them."""
+        self.loop = b""
+        """One of those, played again whenever everything has been."""
         self.held = False
         """The caller has put us on hold: what was to be heard waits for them."""
         self.to_model: Callable[[bytes], object] | None = None
@@ -173,6 +179,11 @@ class MediaBridge:
         """Something is being played, or is there to be played."""
         return self._talking or self.queue.ready
 
+    @property
+    def breakable(self) -> bool:
+        """Who speaks over it ends what is played."""
+        return self.interruptible and not self.sealed
+
     def start(self, socket: RtpSocket, remote: tuple[str, int]) -> None:
         """Send silence at once, so that Asterisk's strict RTP locks on to us, then a frame every 20 ms."""
         self._socket = socket
@@ -190,7 +201,7 @@ class MediaBridge:
     def stop(self) -> None:
         """Nothing more is sent or told; twice is fine. Lets go of everybody, so that nothing is left to collect."""
         self.detach()
-        self.to_model = None
+        self.to_model, self.loop = None, b""
         self.on_talk = self.on_quiet = self.on_cut = self.on_resume = None
 
     # --- from the caller
@@ -207,7 +218,7 @@ class MediaBridge:
         if self.tap is not None:
             self.tap.caller(payload)
         paused_at = self.barge_in.paused_at
-        verdict = self.barge_in.caller(payload, now, talking=self._talking and self.interruptible)
+        verdict = self.barge_in.caller(payload, now, talking=self._talking and self.breakable)
         if verdict is None:
             return
         if verdict is Verdict.CUT and self.on_cut:
@@ -271,7 +282,10 @@ class MediaBridge:
             self._sounding = False
             if self._talking and not paused:
                 self._talking = self._told = False
-                if self.on_quiet:
+                if self.loop:
+                    self.play(LOOP, self.loop)
+                    self.play_end(LOOP)
+                elif self.on_quiet and not self.sealed:
                     self.on_quiet()
             return self._talking
         socket.send(self.rtp.send(frame, marker=not self._sounding))
@@ -282,6 +296,6 @@ class MediaBridge:
             self.agent_voiced_at = now
             if not self._told:
                 self._told = True
-                if self.on_talk:
+                if self.on_talk and not self.sealed:
                     self.on_talk(self.queue.item_id)
         return True

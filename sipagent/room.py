@@ -8,10 +8,10 @@ cache, one phrase after the other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
-from typing import Any
 
 import structlog
 
@@ -23,14 +23,13 @@ from sipagent.config import BargeInSettings
 from sipagent.errors import ConfigError
 from sipagent.flow.phrases import Phrase
 from sipagent.house import House
-from sipagent.media import MediaBridge
+from sipagent.media import LOOP, MediaBridge
 from sipagent.recording import Recording
 from sipagent.rtp import quality
 from sipagent.rtp.session import RtpSession
 
 log = structlog.get_logger()
 
-LOOP = "loop:"
 PROMPT = "prompt:"
 ANNOUNCEMENT = PROMPT + "recording"
 """Item ids of what is not the model's; the model knows nothing of them."""
@@ -53,7 +52,8 @@ class Room:
         self._bridge: BridgeHandle | None = None
         self._call_id = ""
         self._let_in = False
-        self._looping: tuple[Any, Any, bool] | None = None
+        self._loop: object = None
+        """Which loop is played, if one is."""
 
     @property
     def is_open(self) -> bool:
@@ -116,7 +116,7 @@ class Room:
         await self._undo.aclose()
 
     async def _leave_media(self) -> None:
-        self._looping = None
+        self.stop_loop()
         self.recording.end()
         self.media.stop()
         await self._undo_media.aclose()
@@ -148,8 +148,7 @@ class Room:
     async def _announce(self, phrase: Phrase) -> None:
         """Whatever noise the caller makes, they hear it; nobody takes it for something the agent says."""
         media, g711 = self.media, self._house.policy.prompts.get(phrase, self.law)
-        before = media.on_talk, media.on_quiet, media.interruptible
-        media.on_talk, media.on_quiet, media.interruptible = None, None, False
+        media.sealed += 1
         try:
             media.play(ANNOUNCEMENT, g711)
             media.play_end(ANNOUNCEMENT)
@@ -157,7 +156,7 @@ class Room:
             while media.queue.holds(ANNOUNCEMENT):  # noqa: ASYNC110 - for two seconds of a call
                 await asyncio.sleep(PTIME_MS / 1000)
         finally:
-            media.on_talk, media.on_quiet, media.interruptible = before
+            media.sealed -= 1
 
     # --- prompts
 
@@ -169,24 +168,30 @@ class Room:
             self.media.play(item_id, self._house.policy.prompts.get(phrase, self.law))
         self.media.play_end(item_id or None)
 
-    def loop(self, g711: bytes) -> None:
-        """Play this over and over, to a caller who waits; whoever minds the silence is not disturbed by it."""
-        media = self.media
-        self._looping = (media.on_talk, media.on_quiet, media.interruptible)
+    @contextlib.contextmanager
+    def looping(self, g711: bytes) -> Iterator[None]:
+        """Play this over and over, to a caller who waits: for the block, or until `stop_loop` or another one's loop.
 
-        def again() -> None:
-            media.play(LOOP, g711)
-            media.play_end(LOOP)
-
-        media.on_talk, media.on_quiet, media.interruptible = None, again, False
-        again()
+        Whoever minds the silence is not disturbed by it.
+        """
+        self.stop_loop()
+        mine = self._loop = object()
+        self.media.sealed += 1
+        self.media.loop = g711
+        self.media.play(LOOP, g711)
+        self.media.play_end(LOOP)
+        try:
+            yield
+        finally:
+            if self._loop is mine:
+                self.stop_loop()
 
     def stop_loop(self) -> None:
-        """Silence, and everything as it was before."""
-        if self._looping is None:
-            return
-        (self.media.on_talk, self.media.on_quiet, self.media.interruptible), self._looping = self._looping, None
-        self.media.flush()
+        """Silence, where somebody's loop is played."""
+        if self._loop is not None:
+            self._loop, self.media.loop = None, b""
+            self.media.sealed -= 1
+            self.media.flush()
 
     async def admit(self, *others: ChannelHandle) -> None:
         """Somebody comes in beside us and the caller: all hear each other (Asterisk mixes from three on)."""

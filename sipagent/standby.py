@@ -65,6 +65,7 @@ class Standby:
         self._followed: RealtimeSettings | None = None
         sessions.recalled = self.recall
         self._ready: deque[Spare] = deque()
+        self._opening: set[Spare] = set()
         self._keepers: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
@@ -110,7 +111,7 @@ class Standby:
 
     def recall(self, key: str) -> None:
         """The control process needs this one for a caller of another worker."""
-        for spare in self._ready:
+        for spare in (*self._ready, *self._opening):
             if spare.slot.key == key:
                 spare.end("called back")
 
@@ -124,12 +125,15 @@ class Standby:
         """One after the other, until cancelled."""
         while True:
             spare = Spare(realtime.endpoints[0], self._sessions.slot("", realtime.quotas))
+            self._opening.add(spare)
             try:
                 await self._open(spare, realtime, ssl_context)
             except RealtimeError as error:
                 log.info("standby_none", error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
+            finally:
+                self._opening.discard(spare)
             self._ready.append(spare)
             either: set[asyncio.Future[Any]] = {spare.over, spare.client.lost}
             try:

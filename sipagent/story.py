@@ -42,8 +42,9 @@ class Story:
     ) -> None:
         """`listener` hears every event; `show`: what was given to tools and said by them stands in events."""
         self.ledger = Ledger(history)
+        self.step = ""
         self.conversation = ("", "")
-        """Of the model's last session: the endpoint's name and the conversation's id."""
+        """Of this step's last session with the model: the endpoint's name and the conversation's id."""
         self.changed = asyncio.Event()
         """Something happened that another worker would have to know."""
         self.answered_s: float | None = None
@@ -70,6 +71,8 @@ class Story:
                 self.disposition = event.disposition
             case model.SessionOpened():
                 self.conversation = (event.endpoint, event.conversation_id)
+            case model.StepEntered() if event.step != self.step:
+                self.step, self.conversation = event.step, ("", "")
         if isinstance(event, _CARRIED):
             self.changed.set()
         elif isinstance(event, model.Transcript) and self._loop.time() >= self._carried_at:

@@ -42,7 +42,9 @@ log = structlog.get_logger()
 SPEAKS_S = 0.3
 """Whose last sound is no older has not finished."""
 SPOKEN_TIMEOUT_S = 15.0
-"""Longest wait for a last word to be spoken; a longer text is cut."""
+"""Longest wait for a last word to begin."""
+LAST_WORD_S = 60.0
+"""From there; a longer text is cut."""
 Emit = Callable[..., None]
 """`emit(kind of CallEvent, **its facts)`."""
 
@@ -156,6 +158,8 @@ class Talk:
             # After the loss of a session: the rest of what was said is still heard, and what comes joins it without
             # a pause, so nobody would tell this ladder that the agent speaks.
             ladder.agent_speaks()
+        if self._waits:
+            ladder.caller_speaks()
         while True:
             self._moved.clear()
             self._wakes_at = math.inf if ladder.deadline is None else ladder.deadline
@@ -199,18 +203,24 @@ class Talk:
             self.client.session.say(text)
             self.client.flush()
 
-    async def say_last(self, text: str) -> None:
-        """A last word; returns when the caller has heard it."""
+    async def say_last(self, text: str) -> bool:
+        """A last word; returns when the caller has heard it. False: they have not, or not all of it."""
         self._last_word()
-        if self._mute and self.client is not None:
+        if self.client is None:
+            return False
+        if self._mute:
             self.client.session.silence()
             self._mute = False
         self._talked.clear()
         self.say(text)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(SPOKEN_TIMEOUT_S):
                 await self._talked.wait()
+            async with asyncio.timeout(LAST_WORD_S):
                 await self.until_quiet()
+        except TimeoutError:
+            return False
+        return True
 
     def whisper(self, text: str, *, answer: bool = False) -> bool:
         """Tell the model something that the caller does not hear; `answer`: it speaks at once. False: it is away."""
@@ -243,7 +253,7 @@ class Talk:
     def resume(self) -> None:
         """The caller is back."""
         self._holds -= 1
-        if self._holds == 0:
+        if self._holds == 0 and not self._left:  # else the media is somebody else's
             self._media.to_model, self._held = self._held, None
             self._note(NoInput.caller_pauses, self._loop.time())
 
@@ -260,7 +270,7 @@ class Talk:
         self._room.play([phrase])
         self._quiet.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SPOKEN_TIMEOUT_S):
+            async with asyncio.timeout(LAST_WORD_S):
                 await self.until_quiet()
 
     def _last_word(self) -> None:
@@ -269,6 +279,7 @@ class Talk:
         The ladder stops, also the one `converse` waits on: the apology may be said beside it, when the model's
         socket is lost.
         """
+        self._room.stop_loop()  # of a tool that is still at work
         self._media.interruptible = False
         self._media.flush()
         if self._no_input is not None:
@@ -278,6 +289,8 @@ class Talk:
     async def until_quiet(self) -> None:
         """Return when the caller has heard all that was said."""
         await self._quiet.wait()
+        while self._media.talking:  # noqa: ASYNC110 - it may begin with silence: nobody was told that it begins
+            await asyncio.sleep(PTIME_MS / 1000)
         # The last frame has left us; it is one frame long, and then the caller's.
         await asyncio.sleep(2 * PTIME_MS / 1000)
 
@@ -353,7 +366,7 @@ class Talk:
         self._note(NoInput.caller_speaks)
 
     def _barge_in(self, confirmed_by: str) -> None:
-        if not self._media.interruptible:
+        if not self._media.breakable:
             return  # what is said now is heard to its end, whatever the model heard
         stop_ms = self._media.stop_ms()
         flushed = self._media.flush()
@@ -402,7 +415,7 @@ class Talk:
 
     def fill(self, sound: str) -> None:
         """The caller waits for a tool and hears something."""
-        if not self._media.interruptible:
+        if not self._media.breakable:
             return  # a last word is being said, or the caller hears it ring
         if sound == HOLD:
             self._media.play(PROMPT + HOLD, looped("hold", self._room.law))
@@ -415,7 +428,7 @@ class Talk:
 
     def hush(self) -> None:
         """The answer begins; who is hushed is quiet, and the pacer, which tells of what ran out, does not tell."""
-        if self._media.interruptible:
+        if self._media.breakable:
             self._media.give_way()
             self._quiet.set()
 
@@ -430,6 +443,11 @@ class Talk:
     def talking(self) -> bool:
         """Something is being played, or is there to be played."""
         return self._media.talking
+
+    @property
+    def _waits(self) -> bool:
+        """The caller waits for us, or lets us wait: no patience runs."""
+        return self._holds > 0 or (self.desk is not None and self.desk.busy)
 
     def _transcript(self, role: Role, item_id: str, text: str, *, final: bool) -> None:
         heard = role is not Role.AGENT or self._words.said(item_id, text)
@@ -489,8 +507,7 @@ class Talk:
         self._note(NoInput.agent_quiet, self._loop.time())
 
     def _note(self, happening: Callable[..., None], *args: float) -> None:
-        waits = self.desk is not None and self.desk.busy
-        if self._no_input is not None and not (waits and args):  # with a time: from then on patience runs
+        if self._no_input is not None and not (self._waits and args):  # with a time: from then on patience runs
             happening(self._no_input, *args)
             # Who has more time than they had finds that out when they wake.
             if self._no_input.deadline is not None and self._no_input.deadline < self._wakes_at:

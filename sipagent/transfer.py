@@ -149,22 +149,21 @@ class Transfers:
         parties = self._with
         warm, conversation = transfer.how == "warm", parties.conversation
         conversation.talk.hold()
-        parties.room.loop(looped("hold" if warm else "ringback", parties.room.law))
         result = ""
         try:
-            rung = await leg.ring(
-                shown=parties.caller,
-                for_channel=parties.channel.id,
-                headers=_headers(parties.house.settings, target.trunk, summary),
-            )
-            result = rung.result
-            if result == ANSWERED:
-                await self._send_along(leg.channel, summary)
-            if warm and result == ANSWERED:
-                offer = Offer(parties.caller, summary, parties.agent)
-                result = await ask(leg, offer, parties.room.law, parties.house)
+            with parties.room.looping(looped("hold" if warm else "ringback", parties.room.law)):
+                rung = await leg.ring(
+                    shown=parties.caller,
+                    for_channel=parties.channel.id,
+                    headers=_headers(parties.house.settings, target.trunk, summary),
+                )
+                result = rung.result
+                if result == ANSWERED:
+                    await self._send_along(leg.channel, summary)
+                if warm and result == ANSWERED:
+                    offer = Offer(parties.caller, summary, parties.agent)
+                    result = await ask(leg, offer, parties.room.law, parties.house)
         finally:
-            parties.room.stop_loop()
             if result != ANSWERED or transfer.how == "conference":
                 conversation.talk.resume()
         return result

@@ -94,10 +94,11 @@ class Visit:
         self._loop = asyncio.get_running_loop()
         self._flow = Flow(house.policy.plan, {})
         self._flow.variables = self.variables = visitor.variables
-        self._resumes = None
+        self._resumes: tuple[str, str] | None = None
         if carried := visitor.carried:
             self._flow.language = carried.language or self._flow.language
-            self._resumes = (carried.realtime_endpoint, carried.conversation_id)
+            if carried.step.startswith("agent:") and carried.realtime_endpoint:  # they were in a talk
+                self._resumes = (carried.realtime_endpoint, carried.conversation_id)
         self.leg = ""
         """The channel of whoever has taken the call."""
         self._woken = asyncio.Event()
@@ -143,7 +144,7 @@ class Visit:
         `back`: Asterisk's word for how it was where another worker had sent them.
         """
         flow = self._flow
-        if back is None:
+        if back is None or go.kind == "agent":  # an agent goes on with them, wherever they were
             flow.begin(go, self._loop.time())
         else:
             flow.come_back(go, back, self._loop.time())
@@ -200,10 +201,15 @@ class Visit:
 
     # --- with us
 
+    def _new_room(self) -> Room:
+        room = Room(self._law, self._house, self._recording)
+        room.media.held = self._held
+        return room
+
     async def _in_room(self, *, answer: bool = True) -> Room:
         """The caller hears us and is heard; answered, unless early media is enough."""
         if self._room is None:
-            self._room = Room(self._law, self._house, self._recording)
+            self._room = self._new_room()
         room, channel = self._room, self._caller.channel
         await room.open(self._call_id)
         if answer and self._story.answered_s is None:
@@ -225,6 +231,8 @@ class Visit:
         conversation = self._conversation = listener(
             self._call_id, room, action, self._house.policy, self._emit, self._on_understood
         )
+        if self._held:
+            conversation.talk.hold()
         conversation.talk.on_caller = self._on_caller
         room.media.on_talk = self._on_listener_talk
 
@@ -268,6 +276,7 @@ class Visit:
         """Beside whatever comes next: a closing handshake is a round trip."""
         self._understood = ""
         if self._room is not None:
+            self._room.stop_loop()  # it goes with whoever played it
             self._room.interruptible_by(NOBODY)
             self._room.media.on_talk = None
         if self._conversation is not None:
@@ -312,7 +321,7 @@ class Visit:
         agent = settings.agents[name]
         self._recording.wanted |= agent.record
         if self._room is None:
-            self._room = Room(self._law, house, self._recording)
+            self._room = self._new_room()
         we_ask = order is not None and self._story.disposition is None
         control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
         text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")
@@ -351,6 +360,8 @@ class Visit:
         if self._story.answered_s is None:
             await self._caller.channel.ring()
         conversation.dial()
+        if self._held:
+            conversation.talk.hold()
         await self._room.open(self._call_id)
         if self._story.answered_s is None:
             with contextlib.suppress(TimeoutError, RealtimeError):
@@ -467,8 +478,6 @@ class Visit:
         say = settings.call.handover if go else settings.control.goodbye
         if self._held or (go is None and self._story.answered_s is None):
             say = ""  # nobody hears it, or it would cost them an answer
-        if self._room is not None:
-            self._room.stop_loop()
         self._stop_listening()
         self._flow.interrupt(PartingStep(say, go), self._loop.time())
 

@@ -10,14 +10,49 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from sipagent import call as call_module
 from sipagent.ari.client import ChannelEvents
 from sipagent.ari.objects import ChannelHandle
 from sipagent.call import Call
 from sipagent.call_over import CallOver
-from sipagent.errors import AriRefused
+from sipagent.carried import Carried, read
+from sipagent.errors import AriRefused, AriUnavailable
 from sipagent.outcome import Reason
 from sipagent.routing.facts import Invite
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
+
+
+class Patchy:
+    """A channel of an Asterisk that does not answer for a moment."""
+
+    def __init__(self) -> None:
+        self.away, self.tried, self.written = False, 0, list[Carried | None]()
+
+    async def set_variable(self, _name: str, value: str) -> None:
+        self.tried += 1
+        if self.away:
+            raise AriUnavailable("POST channels/call/variable: no answer")
+        self.written.append(read(value))
+
+
+async def test_what_a_call_carries_is_told_again_when_asterisk_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever adopts the call an hour later would know the first minute of it."""
+    monkeypatch.setattr(call_module, "CARRY_EVERY_S", 0.001)
+    house = MagicMock(run="run")
+    house.ari.app = "sipagent-1"
+    call, channel = Call("call", Invite(endpoint="", called="100", caller=""), house), Patchy()
+    visit, visitor = MagicMock(at=("agent:reception", "en"), variables={}, leg=""), MagicMock(number="1", variables={})
+    visitor.caller.channel = channel
+    carrying = asyncio.create_task(call._carry(visit, visitor))
+    channel.away = True
+    call._story.changed.set()
+    await until(lambda: channel.tried > 1, "another try")
+    channel.away, visit.leg = False, "colleague"
+    await until(lambda: bool(channel.written), "the truth")
+    assert channel.written[0] is not None
+    assert channel.written[0].leg == "colleague"
+    carrying.cancel()
+    await asyncio.wait({carrying})
 
 
 class Switch:

@@ -54,23 +54,23 @@ async def test_a_caller_is_given_to_one_thing_at_a_time(name: str, arguments: di
     """Each has the room play something, and puts back afterwards what it found there."""
     desk = Desk()
     holding = asyncio.create_task(desk.ask("hold", seconds=180))
-    await until(lambda: bool(desk.room.loop.called), "the music")
+    await until(lambda: bool(desk.room.looping.called), "the music")
     async with asyncio.timeout(10):
         told = await desk.ask(name, **arguments)
     assert "hold" in told["error"]
-    desk.room.loop.assert_called_once()
+    desk.room.looping.assert_called_once()
     holding.cancel()
     await asyncio.wait({holding})
-    desk.room.stop_loop.assert_called_once()
+    desk.room.looping.return_value.__exit__.assert_called_once()
 
 
 async def test_one_thing_after_the_other_is_done() -> None:
     desk = Desk()
     holding = asyncio.create_task(desk.ask("hold", seconds=180))
-    await until(lambda: bool(desk.room.loop.called), "the music")
+    await until(lambda: bool(desk.room.looping.called), "the music")
     holding.cancel()
     await asyncio.wait({holding})
     again = asyncio.create_task(desk.ask("hold", seconds=180))
-    await until(lambda: desk.room.loop.call_count == 2, "the music again")
+    await until(lambda: desk.room.looping.call_count == 2, "the music again")
     again.cancel()
     await asyncio.wait({again})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -38,8 +39,10 @@ class Room:
     def play(self, phrases: Any) -> None:
         self.heard.extend(phrase.text for phrase in phrases)
 
-    def loop(self, _g711: bytes) -> None:
+    @contextlib.contextmanager
+    def looping(self, _g711: bytes) -> Iterator[None]:
         self.heard.append("music")
+        yield
 
     def stop_loop(self) -> None:
         pass

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from sipagent.config.limits import Limits
-from sipagent.limits import CLOCK, CORE, LONG_WAITS, SWITCH, WAIT, Counted, Gate, Load, Rate, Spent
+from sipagent.limits import CLOCK, CORE, LONG_WAITS, SWITCH, WAIT, Counted, Gate, Load, Rate, Spent, full
 from sipagent.meter import Histogram, Meter
 
 
@@ -189,6 +190,33 @@ def test_a_slow_rate_lets_one_in_at_a_time() -> None:
 def test_no_rate_is_no_limit() -> None:
     rate = Rate(workers=1)
     assert all(rate.has_room(0, 1.0) for _ in range(1000))
+
+
+class Groups:
+    """A channel and Asterisk's groups, as far as they go: one group of a kind for each channel."""
+
+    def __init__(self, **others: int) -> None:
+        self.others, self.mine = others, dict[str, str]()
+
+    async def set_variable(self, name: str, group: str) -> None:
+        kind = name.removeprefix("GROUP(").removesuffix(")")
+        self.mine.pop(kind, None)
+        if group:
+            self.mine[kind] = group
+
+    async def variable(self, name: str) -> str:
+        kind = name.removesuffix(")").rpartition("@")[2]
+        return str(self.others.get(kind, 0) + (kind in self.mine))
+
+
+async def test_who_finds_no_room_leaves_every_place_and_who_does_has_them_all() -> None:
+    asked = (Counted("node", 9), Counted("caller", 0, "+441"), Counted("route", 2, "sales"))
+    channel: Any = Groups(node=3, route=1)
+    assert await full(channel, *asked) == ""
+    assert channel.mine == {"node": "all", "route": "sales"}
+    channel = Groups(node=3, route=2)
+    assert await full(channel, *asked) == "route"
+    assert channel.mine == {}
 
 
 def test_what_an_operator_calls_a_route_means_nothing_to_the_dialplan() -> None:

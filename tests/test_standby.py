@@ -117,6 +117,23 @@ async def test_one_is_closed_for_a_caller_who_waits_elsewhere(
     assert standby.ready == 1
 
 
+async def test_one_that_is_called_back_while_it_opens_is_given_back(
+    control: Control, server: StandinServer, realtime: RealtimeSettings
+) -> None:
+    """It is told once, and would stand idle while somebody waits in line for it."""
+    server.faults = parse_faults(["slow-handshake=0.2"])
+    standby = Standby(control.sessions)
+    standby.follow(realtime.model_copy(update={"standby": 1}), None)
+    await until(lambda: bool(control.sessions.linked()), "a place in the quota")
+    key = control.sessions.linked()[0].key
+    control.room = 0
+    control.sessions.told(SessionRecalled(key))
+    await until(lambda: SessionLeft(key) in control.asked, "given back")
+    await until(lambda: not server.live, "closed")
+    assert standby.ready == 0
+    await standby.aclose()
+
+
 async def test_of_two_workers_and_one_session_each_serves_its_caller(server: StandinServer) -> None:
     """The node's own count: what one worker has open in case somebody calls is not in another's way."""
     quota = Quota({"main": 1})

@@ -38,7 +38,7 @@ async def test_what_is_still_being_said_is_nobodys_record() -> None:
 def waiting_caller() -> Talk:
     """They hear a word or a soft sound, for the answer is late."""
     room = MagicMock()
-    room.media.barge_in.voiced_at = None
+    room.media.barge_in.voiced_at, room.media.talking = None, False
     talk = Talk(room, Phrase("We are sorry."), MagicMock())
     room.media.on_talk("prompt:One moment.")
     return talk
