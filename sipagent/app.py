@@ -233,7 +233,7 @@ class ControlProcess:
             api_recordings.router(self._recorder.shelf, self.operator),
             api_service.router(self.upgrade),
             api_records.router(self.records),
-            api_callbacks.router(self.records, self.operator, self._settings),
+            api_callbacks.router(self.records, self.operator, lambda: self._settings),
             api_metrics.router(self.metrics.registry),
             api_probes.router(self.probes),
         )

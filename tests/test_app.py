@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from sipagent import app
 from sipagent.app import Anew, ControlProcess
 from sipagent.config import Settings
+from tests.records.conftest import tables_in
 
 
 class Node:
@@ -44,3 +46,23 @@ async def test_what_needs_a_restart_is_told_until_there_is_one(node: Node) -> No
     assert await node.control.reload() == ["control", "records"]
     node.file = node.written()
     assert await node.control.reload() == []  # as it was started
+
+
+async def test_a_call_back_is_queued_as_the_file_in_force_says(node: Node) -> None:
+    """[outbound] is read anew, by the API as well."""
+    assert node.control.records
+    store = node.control.records.store
+    await tables_in(store)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(node.control.api()), base_url="http://api") as http:
+        node.file = node.written(
+            trunks={"carrier": {"preset": "generic-ip", "hosts": ["192.0.2.1"]}},
+            outbound={"trunks": ["carrier"], "attempts": 5, "expire_after_s": 3600},
+            dial_policy={"allow": ["*"]},
+        )
+        await node.control.reload()
+        answer = await http.post(
+            "/v1/callbacks", json={"to": "+442079460123", "agent": "any", "not_before": "2026-11-26T10:00:00Z"}
+        )
+    await store.aclose()
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["max_attempts"], answer.json()["not_after"]) == (5, "2026-11-26T11:00:00Z")
