@@ -106,7 +106,7 @@ class ControlProcess:
         """`config_options` are what a worker is started with; without `anew` nothing can be reloaded."""
         self._manager = manager or ServiceManager()
         self.live = Live(max(settings.control.workers, 1))
-        self._settings = settings
+        self._settings = self._started_with = settings
         self._flite = flite
         self.records = _records(settings)
         self._hub = Hub(settings.control_socket, self.live, self.records.recorder if self.records else None)
@@ -233,7 +233,7 @@ class ControlProcess:
             api_recordings.router(self._recorder.shelf, self.operator),
             api_service.router(self.upgrade),
             api_records.router(self.records),
-            api_callbacks.router(self.records, self.operator, self._settings),
+            api_callbacks.router(self.records, self.operator, lambda: self._settings),
             api_metrics.router(self.metrics.registry),
             api_probes.router(self.probes),
         )
@@ -279,7 +279,7 @@ class ControlProcess:
                 await working
 
     async def reload(self) -> list[str]:
-        """Read the configuration anew and put it in force for new calls; what of it needs a restart all the same.
+        """Read the configuration anew and put it in force for new calls; what waits for a restart all the same.
 
         Raises:
             ConfigError, ToolError: it cannot be used; the old one stays in force, unless the text says otherwise.
@@ -303,7 +303,7 @@ class ControlProcess:
                        if isinstance(answer, BaseException)]  # fmt: skip
             if refused:
                 raise ConfigError("; ".join(refused))
-            fixed = _needs_restart(self._settings, settings)
+            fixed = _needs_restart(self._started_with, settings)
             log.info("reloaded", needs_restart=fixed)
             self._settings = settings
             self._recorder.follow(settings)
@@ -318,10 +318,10 @@ def _records(settings: Settings) -> Records | None:
     return Records(settings) if settings.records.enabled else None
 
 
-def _needs_restart(old: Settings, new: Settings) -> list[str]:
-    """Sections that were changed and are read at the start only."""
+def _needs_restart(started_with: Settings, new: Settings) -> list[str]:
+    """Sections that are read at the start only, and are others now."""
     fixed = ("run_dir", "asterisk", "media", "control", "records", "webhooks", "worker", "standin", "log", "tracing")
-    return [name for name in fixed if getattr(old, name) != getattr(new, name)]
+    return [name for name in fixed if getattr(started_with, name) != getattr(new, name)]
 
 
 @contextlib.asynccontextmanager

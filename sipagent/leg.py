@@ -60,8 +60,7 @@ class Errand:
     leg: str
     """The channel's id."""
     to: ToDial
-    purpose: str
-    """transfer, flow, outbound, supervisor, probe."""
+    purpose: model.Purpose
     caller: str = ""
     """Whose calls out these count as."""
     beside: str = ""

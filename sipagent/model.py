@@ -8,6 +8,7 @@ seconds. (What goes down the link, and the answers to it, are `orders`.)
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -115,6 +116,10 @@ class StepEntered(_Event, frozen=True, tag="step_entered"):
     step: str
 
 
+Purpose = Literal["transfer", "flow", "outbound", "supervisor", "probe"]
+"""What a leg out is for."""
+
+
 class LegDialled(_Event, frozen=True, tag="leg_dialled"):
     """A second leg, or the only one of a call out, begins to ring. `trunk` is empty for a phone of ours."""
 
@@ -122,7 +127,7 @@ class LegDialled(_Event, frozen=True, tag="leg_dialled"):
     to: str
     trunk: str
     purpose: str
-    """transfer, flow, outbound, supervisor, probe."""
+    """A `Purpose`."""
 
 
 class LegEnded(_Event, frozen=True, tag="leg_ended"):
@@ -137,7 +142,7 @@ class LegEnded(_Event, frozen=True, tag="leg_ended"):
 
 
 class DialRefused(_Event, frozen=True, tag="dial_refused"):
-    """The dial policy let no call out. `asked_by`: agent, flow, api."""
+    """The dial policy let no call out. `asked_by`: the leg's `Purpose`, or agent, api."""
 
     to: str
     why: str

@@ -167,6 +167,36 @@ def test_what_does_not_fit_is_named(tmp_path: Path, text: str, expected: str) ->
     assert expected in told(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "reached"),
+    [
+        # Patterns and a list are one or the other, so a list that only the second has brings it callers ...
+        ('from = "+1*"', 'from = "+1212*"\nfrom_file = "vip.txt"', True),
+        ('from = "+1*"', 'from_file = "vip.txt"', True),
+        ('from = "+1*"\nfrom_file = "other.txt"', 'from = "+1212*"\nfrom_file = "vip.txt"', True),
+        # ... and so do patterns that only the second has.
+        ('from_file = "vip.txt"', 'from = "+1*"\nfrom_file = "vip.txt"', True),
+        ('from_file = "vip.txt"', 'from = "+1*"', True),
+        ('from = "+1*"\nfrom_file = "vip.txt"', "", True),
+        ('from_file = "vip.txt"', 'from_file = "vip.txt"', False),
+        ('from = "+1*"', 'from = "+1212*"', False),
+        ('from = "+1*"\nfrom_file = "vip.txt"', 'from_file = "vip.txt"', False),
+        ('from = "+1*"\nfrom_file = "vip.txt"', 'from = "+1212*"', False),
+        ('from = "+1*"\nfrom_file = "vip.txt"', 'from = "+1212*"\nfrom_file = "vip.txt"', False),
+        ("", 'from = "+1212*"\nfrom_file = "vip.txt"', False),
+    ],
+)
+def test_which_callers_a_route_leaves_to_the_next(tmp_path: Path, first: str, second: str, *, reached: bool) -> None:
+    for name in ("vip.txt", "other.txt"):
+        (tmp_path / name).touch()
+    text = f'[[routes]]\ngo = "hangup"\n{first}\n[[routes]]\ngo = "agent:reception"\n{second}\n'
+    if reached:
+        (tmp_path / "sipagent.toml").write_text(BASE + text)
+        load(tmp_path / "sipagent.toml")
+    else:
+        assert "routes.1: is never reached" in told(tmp_path, text)
+
+
 def test_a_pin_is_not_repeated(tmp_path: Path) -> None:
     assert "12a4" not in told(tmp_path, '[[routes]]\ngo = "voicemail:m"\n[mailboxes.m]\npin = "12a4"\n')
 

@@ -16,7 +16,8 @@ from sipagent.config import Settings, Trunk
 from sipagent.config.presets import presets
 
 HIDDEN = "********"
-_SECRET_LINE = re.compile(r"^(password = |secret = |\d+ => (?=\d+,)).*$", re.MULTILINE)
+_SECRET_LINE = re.compile(r"^(password = |secret = |(\S+) => (?=\d+,\2,)).*$", re.MULTILINE)
+"""A mailbox is NAME => PIN,NAME,...: its name stands on both sides of the PIN, as that of no other line does."""
 STALE_DAYS = 180
 """Carriers announce new networks some months ahead."""
 

@@ -159,18 +159,24 @@ def shadows(first: Route, second: Route) -> bool:
     """Does `first` surely take every call that `second` means?"""
     return (
         (not first.trunk or bool(second.trunk and set(second.trunk) <= set(first.trunk)))
-        and _wider(first.to, second.to)
-        and first.from_file in {None, second.from_file}
-        and _wider(first.caller, second.caller)
+        and (not first.to or (bool(second.to) and _all_of(second.to, first.to)))
+        and _takes_callers_of(first, second)
         and first.headers.items() <= second.headers.items()
         and first.hours in {"", second.hours}
     )
 
 
-def _wider(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
-    if not first:
+def _takes_callers_of(first: Route, second: Route) -> bool:
+    """A caller is in the patterns or in the list, and what a list holds is surely in that same list alone."""
+    if not (first.caller or first.from_file):
         return True
-    return bool(second) and all(any(patterns.covers(mine, theirs) for mine in first) for theirs in second)
+    if not (second.caller or second.from_file):
+        return False
+    return second.from_file in {None, first.from_file} and _all_of(second.caller, first.caller)
+
+
+def _all_of(theirs: tuple[str, ...], mine: tuple[str, ...]) -> bool:
+    return all(any(patterns.covers(one, other) for one in mine) for other in theirs)
 
 
 def _queues(settings: Settings) -> Iterator[Problem]:

@@ -446,7 +446,7 @@ class RecordsSettings(Section):
     keep_days: int = Field(365, ge=1)
     """Calls and all that hangs on them."""
     keep_transcripts_days: int = Field(30, ge=0)
-    """What was said, and the tools' arguments and results."""
+    """What was said, the tools' arguments and results, and deliveries of webhooks, which hold both."""
     keep_events_days: int = Field(30, ge=0)
     """The events that a call's timeline is drawn from."""
     redact_numbers: Literal["keep", "last_two", "none"] = "keep"

@@ -110,7 +110,8 @@ class HttpTool(_Run):
     allowed_hosts: tuple[str, ...] = ()
     """Where redirects may lead besides the host of `url`; as "host" or "host:port"."""
     private_networks: tuple[Network, ...] = ()
-    """Addresses that are no public ones are refused, except these: ["10.0.0.0/8", "127.0.0.1"]."""
+    """Addresses that are no public ones are refused, except these: ["10.0.0.0/8", "127.0.0.1"]. With http:// a secret
+    goes to these alone."""
 
     @model_validator(mode="after")
     def _sound(self) -> HttpTool:

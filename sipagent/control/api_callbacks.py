@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -82,8 +83,8 @@ class MessageList(BaseModel):
     messages: list[MessageView]
 
 
-def router(records: Records | None, operator: Operator, settings: Settings) -> APIRouter:
-    """The routes; without records nothing can be kept for later."""
+def router(records: Records | None, operator: Operator, settings: Callable[[], Settings]) -> APIRouter:
+    """The routes; without records nothing can be kept for later. `settings` gives the configuration in force."""
     routes = APIRouter(tags=["call-backs and messages"], route_class=Route, responses=says(503))
 
     def kept() -> Records:
@@ -96,7 +97,7 @@ def router(records: Records | None, operator: Operator, settings: Settings) -> A
         wanted: NewCallback, idempotency_key: Annotated[str, Header(max_length=255)] = ""
     ) -> CallbackView:
         """Queue a call; the same Idempotency-Key queues it once."""
-        now, outbound = time.time(), settings.outbound
+        now, outbound = time.time(), settings().outbound
         number = operator.checked(wanted.to, wanted.agent, (wanted.trunk,) if wanted.trunk else ())
         begin = wanted.not_before.timestamp() if wanted.not_before else now
         row = await there(

@@ -32,7 +32,7 @@ class Supervisor:
 
     def __init__(self, workers: int, config: Sequence[str], log_file: Path | None = None) -> None:
         self.restarts = dict.fromkeys(range(1, workers + 1), 0)
-        """How often each worker died and was started again."""
+        """How often each worker died and was started again; who was told to go did not die."""
         self._workers, self._config, self._log_file = workers, config, log_file
 
     async def run(self) -> None:
@@ -47,10 +47,10 @@ class Supervisor:
         while True:
             started = loop.time()
             status = await self._live(number)
-            self.restarts[number] += 1
             if status == ABANDONED:  # its calls wait for whoever comes
                 log.info("worker_restarts", worker=number)
                 continue
+            self.restarts[number] += 1
             quick_deaths = 0 if loop.time() - started > STEADY_S else quick_deaths + 1
             wait_s = BACKOFF_S[min(quick_deaths, len(BACKOFF_S) - 1)]
             log.error("worker_died", worker=number, status=status, restart_in_s=wait_s)

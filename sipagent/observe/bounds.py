@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from typing import get_args
 
+from sipagent import limits, model
 from sipagent.config import Settings
 from sipagent.config.sections import MAIN
 
@@ -28,7 +30,7 @@ BUILTINS = frozenset({
     "report_answering_machine",
 })  # fmt: skip
 HOWS = frozenset({"dial", "refer", "warm", "conference", "flow", "referred"})
-PURPOSES = frozenset({"transfer", "flow", "outbound", "supervisor"})
+PURPOSES = frozenset(get_args(model.Purpose))
 ASKERS = PURPOSES | {"agent", "api"}
 PARTIES = frozenset({"caller", "agent"})
 LOOKS = frozenset({"monitor", "message", "barge", "takeover"})
@@ -40,7 +42,9 @@ _STEP_KINDS = {
     "agent": "agents", "menu": "menus", "announcement": "announcements", "collect": "collects", "queue": "queues",
     "voicemail": "mailboxes", "messages": "mailboxes", "dial": "dials",
 }  # fmt: skip
-LIMITS = frozenset({"core", "machine", "clock", "switch", "rate", "node", "caller", "route"})
+LIMITS = frozenset({
+    limits.CORE, limits.WAIT, limits.CLOCK, limits.SWITCH, limits.RATE, limits.NODE, limits.CALLER, limits.ROUTE,
+})  # fmt: skip
 WAITS = frozenset({"granted", "gave_up", "left"})
 MEDIA_ACTIONS = frozenset({"repaired", "given_up"})
 RECOVERIES = frozenset({"resumed", "primed"})

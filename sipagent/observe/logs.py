@@ -15,18 +15,16 @@ import structlog
 
 from sipagent import model
 from sipagent.config import LogSettings
+from sipagent.records.redaction import last_two, numbers_of
 
-_NUMBER_KEYS = frozenset({"caller", "called", "number", "to"})
+_NUMBER_KEYS = frozenset({"caller", "called", "number"})
+_PLACE_KEYS = frozenset({"destination", "step", "target", "to"})
+"""Names of the configuration that may hold a number, as dial:+442079460123@vonage does, or be one: a REFER's."""
 _SPEECH_KEYS = frozenset({"text", "transcript"})
 
 SLOW_TURN_MS = 1500
 """Answers later than the service level (grafana/prometheus/rules/slo.yml) have a line: who follows a dot of a dashboard
 to its call must find it. The others would be a line every few seconds and call."""
-
-
-def redact_number(number: str) -> str:
-    """All but the last two digits hidden; short extensions tell nobody anything and stay."""
-    return number if len(number) <= 4 else "*" * (len(number) - 2) + number[-2:]
 
 
 class Redact:
@@ -37,8 +35,11 @@ class Redact:
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Redact in place."""
-        for key in event.keys() & _NUMBER_KEYS if not self._settings.show_numbers else ():
-            event[key] = redact_number(str(event[key]))
+        if not self._settings.show_numbers:
+            for key in event.keys() & _NUMBER_KEYS:
+                event[key] = last_two(str(event[key]))
+            for key in event.keys() & _PLACE_KEYS:
+                event[key] = numbers_of(str(event[key]), last_two)
         for key in event.keys() & _SPEECH_KEYS if not self._settings.show_transcripts else ():
             event[key] = f"({len(str(event[key]))} characters)"
         return event

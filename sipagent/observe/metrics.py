@@ -105,7 +105,7 @@ class CallMetrics:
                     self._to.media_troubles.labels(bounds.one_of(event.action, bounds.MEDIA_ACTIONS)), 1, event.call_id
                 )
             case model.CallAdopted():
-                self._to.adopted.inc()
+                self._adopted(event)
             case model.TurnedAway():
                 mark(self._to.turned_away.labels(bounds.one_of(event.limit, bounds.LIMITS)), 1, event.call_id)
             case model.WaitedForSession():
@@ -115,6 +115,13 @@ class CallMetrics:
                 pass  # what was said is nobody's figure; a tool or a wait is counted when it is over
             case _:
                 self._way(call, event)
+
+    def _adopted(self, event: model.CallAdopted) -> None:
+        """What it had open went with its worker. One that began before we did is no stranger from now on."""
+        self._to.adopted.inc()
+        kind, name = self.known.step(event.step)
+        met = _Call(event.direction, self.known.trunk(event.endpoint), OTHER, name if kind == "agent" else OTHER, OTHER)
+        self._calls.setdefault(event.call_id, met).sessions = Counter()
 
     # --- what kind of event it is
 

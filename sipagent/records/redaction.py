@@ -56,6 +56,16 @@ _SPEECH_FIELDS: _Fields = {
 E = TypeVar("E", bound=msgspec.Struct)
 
 
+def last_two(number: str) -> str:
+    """All but the last two digits hidden; short extensions tell nobody anything and stay."""
+    return number if len(number) <= 4 else "*" * (len(number) - 2) + number[-2:]
+
+
+def numbers_of(place: str, shown: Callable[[str], str]) -> str:
+    """The name of a destination or a step, the numbers in it as `shown` has them."""
+    return _LONG_NUMBER.sub(lambda match: shown(match[0]), place)
+
+
 def mask_cards(text: str) -> str:
     """What somebody said with the digits of card numbers, all but the last four of each, as asterisks."""
     return _DIGITS.sub(lambda match: _masked(match[0]), text)
@@ -104,9 +114,7 @@ class Redaction:
     def for_history(self, event: model.CallEvent) -> model.CallEvent:
         """An event as it may be kept; doing it twice changes nothing more."""
         event = _changed(event, _NUMBER_FIELDS, self._number)
-        event = _changed(
-            event, _PLACE_FIELDS, lambda text: _LONG_NUMBER.sub(lambda match: self._number(match[0]), text)
-        )
+        event = _changed(event, _PLACE_FIELDS, lambda place: numbers_of(place, self._number))
         return _changed(event, _SPEECH_FIELDS, self._speech)
 
     def _number(self, number: str) -> str:
@@ -114,12 +122,9 @@ class Redaction:
             case "keep":
                 return number
             case "last_two":
-                return number if len(number) <= 4 else "*" * (len(number) - 2) + number[-2:]
+                return last_two(number)
             case "none":
                 return "*" if number else ""
-
-    def _place(self, text: str) -> str:
-        return _LONG_NUMBER.sub(lambda match: self._number(match[0]), text)
 
     def _speech(self, text: str) -> str:
         return mask_cards(text) if self._transcripts == "keep" else ""

@@ -1,7 +1,7 @@
 """What has been kept for long enough goes: transcripts first, then events, then the calls themselves.
 
-A little at a time, each bit a transaction of its own, so that the writer never waits for long. Webhooks that were
-delivered go with their calls; dead ones as well, since what they would tell is gone.
+A little at a time, each bit a transaction of its own, so that the writer never waits for long. Webhooks hold the whole
+call, so they go with its words, delivered or dead. One that is still to be delivered stays as long as somebody tries.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from sipagent.records.tables import Call, Callback, Delivery, Event, Source, Too
 AT_ONCE = 500
 """Rows a transaction: some 10 ms."""
 DAY_S = 86400.0
+UNTRIED_S = DAY_S
+"""What waits was tried within hours (webhooks.LONGEST_WAIT_S); what was not has no receiver in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,11 @@ async def sweep(store: Store, settings: RecordsSettings, now: float) -> Removed:
     )
     await _all(store, lambda ids: delete(Event).where(Event.id.in_(ids)), old_words)
     transcripts = await _words(store, speech_until)
+    told = (Delivery.state != "pending") | (Delivery.next_at < now - UNTRIED_S)
+    old_news = select(Delivery.id).where(Delivery.created_at < max(calls_until, speech_until), told)
+    await _all(store, lambda ids: delete(Delivery).where(Delivery.id.in_(ids)), old_news)
     async with store.writing() as session:
         await session.execute(delete(Source).where(Source.at < now - SOURCES_KEPT_S))
-        await session.execute(delete(Delivery).where(Delivery.created_at < calls_until, Delivery.state != "pending"))
         over = Callback.state.not_in(("waiting", "dialling"))
         await session.execute(delete(Callback).where(Callback.not_after < calls_until, over))
     return Removed(calls, transcripts, events)

@@ -77,8 +77,10 @@ class OpeningHours:
             return []
         import recurring_ical_events  # noqa: PLC0415 - for those who have a calendar
 
+        # Moments of our zone: a bare date would be taken in each event's own, and one written in UTC be missed.
+        begin, end = (dt.datetime.combine(d, dt.time(), self._zone) for d in (day, day + dt.timedelta(days=1)))
         found = []
-        for event in recurring_ical_events.of(self._calendar).between(day, day + dt.timedelta(days=1)):
+        for event in recurring_ical_events.of(self._calendar).between(begin, end):
             first, last = self._moment(event.start), self._moment(event.end)
             found.append((first, last, str(event.get("SUMMARY", "calendar"))[:60]))
         return found

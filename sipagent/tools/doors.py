@@ -1,4 +1,4 @@
-"""Which addresses a tool may reach: public ones, and what the operator has listed.
+"""Which addresses a tool may reach: public ones, and what the operator has listed; with a secret in clear those alone.
 
 A model chooses arguments, and a caller can talk it into any: so no request may end at our own switch, at a cloud's
 metadata service or in the office network because a name resolved to it, then or a moment later. The check sits in the
@@ -9,6 +9,7 @@ address in between (DNS rebinding) gains nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -30,13 +31,13 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
-def may_reach(address: Address, listed: tuple[Network, ...]) -> bool:
-    """Is it a public address, or one that the operator has listed?"""
+def may_reach(address: Address, listed: tuple[Network, ...], *, public: bool = True) -> bool:
+    """Is it one that the operator has listed, or else a `public` address?"""
     if any(address in network for network in listed if network.version == address.version):
         return True
     if isinstance(address, ipaddress.IPv6Address) and (inner := _inner(address)) is not None:
-        return may_reach(inner, listed)
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        return may_reach(inner, listed, public=public)
+    return public and address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -50,16 +51,6 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return None
 
 
-def check_literal(host: str, listed: tuple[Network, ...]) -> None:
-    """A host that is an address already never comes to the resolver; ToolFailed when it may not be reached."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return
-    if not may_reach(address, listed):
-        raise ToolFailed("the address of the server is a private one, which this tool may not reach")
-
-
 async def _lookup(host: str, port: int) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -68,8 +59,20 @@ async def _lookup(host: str, port: int) -> list[str]:
 class Doorman(AbstractResolver):
     """Resolves for a connection, and gives only addresses that may be reached."""
 
-    def __init__(self, listed: tuple[Network, ...], lookup: Lookup = _lookup) -> None:
-        self._listed, self._lookup = listed, lookup
+    def __init__(self, listed: tuple[Network, ...], lookup: Lookup | None = None, *, in_clear: bool = False) -> None:
+        """`in_clear`: what is sent must not leave the `listed` networks."""
+        self._listed, self._lookup, self._in_clear = listed, lookup or _lookup, in_clear
+
+    def check_literal(self, host: str) -> None:
+        """A host that is an address already never comes to `resolve`; ToolFailed when it may not be reached."""
+        with contextlib.suppress(ValueError):
+            self._check(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
+
+    def _check(self, address: Address) -> None:
+        if not may_reach(address, self._listed):
+            raise ToolFailed("the address of the server is a private one, which this tool may not reach")
+        if self._in_clear and not may_reach(address, self._listed, public=False):
+            raise ToolFailed("the address of the server is a public one, and the secret must not go there in clear")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -77,8 +80,8 @@ class Doorman(AbstractResolver):
         """All addresses must be good: one bad among them is a trick, or a mistake that would show now and then."""
         del family
         found = [ipaddress.ip_address(text.partition("%")[0]) for text in await self._lookup(host, port)]
-        if not all(may_reach(address, self._listed) for address in found):
-            raise ToolFailed("the address of the server is a private one, which this tool may not reach")
+        for address in found:
+            self._check(address)
         return [_result(host, address, port) for address in found]
 
     async def close(self) -> None:

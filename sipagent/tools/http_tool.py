@@ -68,8 +68,9 @@ class HttpRunner:
             self._pick = jmespath.compile(tool.pick) if tool.pick else None
         except JMESPathError as error:
             raise ConfigError(f"pick: no JMESPath: {' '.join(str(error).split())}") from None
-        self._listed = doors.networks(tool.private_networks)
-        self._doorman = doors.Doorman(self._listed, lookup) if lookup else doors.Doorman(self._listed)
+        # No way leads from https to http, so the scheme that a tool begins with tells.
+        in_clear = bool(tool.secret.get_secret_value()) and urlsplit(tool.url).scheme == "http"
+        self._doorman = doors.Doorman(doors.networks(tool.private_networks), lookup, in_clear=in_clear)
         self._hosts = {_host(tool.url), *(host.lower() for host in tool.allowed_hosts)}
         self._http: aiohttp.ClientSession | None = None
 
@@ -121,7 +122,7 @@ class HttpRunner:
 
     async def _fetch(self, request: _Request) -> tuple[aiohttp.ClientResponse, bytes]:
         for _ in range(MAX_REDIRECTS + 1):
-            doors.check_literal(urlsplit(request.url).hostname or "", self._listed)
+            self._doorman.check_literal(urlsplit(request.url).hostname or "")
             try:
                 async with self._session().request(
                     request.method,

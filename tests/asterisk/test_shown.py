@@ -13,6 +13,7 @@ from sipagent.asterisk import shown
 from sipagent.asterisk.conf import render
 from sipagent.asterisk.root import Root
 from sipagent.config import Settings
+from sipagent.config.ivr import Mailbox
 from sipagent.config.presets import presets
 from tests.asterisk import golden
 
@@ -76,3 +77,18 @@ def test_the_difference_to_what_runs(tmp_path: Path, root: Root) -> None:
     assert shown.difference(only, switch.asterisk_config(only), root) == "trunks.d/carrier.conf: a secret changed"
     gone = settings(tmp_path)
     assert "-[trunk.carrier]" in shown.difference(gone, switch.asterisk_config(gone), root)
+
+
+def test_a_pin_of_before_is_not_shown_whatever_its_mailbox_is_called(tmp_path: Path, root: Root) -> None:
+    def with_pins(**pins: str) -> Settings:
+        boxes = {name: Mailbox(pin=SecretStr(pin)) for name, pin in pins.items()}
+        return settings(tmp_path).model_copy(update={"mailboxes": boxes})
+
+    config = switch.asterisk_config(with_pins(office="4711", anna_b="5822", **{"12": "0815"}))
+    render(config, root)
+    changed = with_pins(office="9911", **{"12": "9922"})
+    text = shown.difference(changed, switch.asterisk_config(changed), root)
+    assert "-anna_b => ********" in text
+    assert not [pin for pin in ("4711", "5822", "0815", "9911", "9922") if pin in text]
+    only = with_pins(office="9911", anna_b="5822", **{"12": "0815"})
+    assert "a secret changed" in shown.difference(only, switch.asterisk_config(only), root)

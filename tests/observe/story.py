@@ -70,6 +70,7 @@ def opened(call_id: str, at: float, endpoint: str = "office", direction: Directi
         ),
         model.CallRouted(call_id=call_id, at=at, route="number 1", destination="agent:reception"),
         model.StepEntered(call_id=call_id, at=at, step="agent:reception"),
+        model.CallAdopted(call_id=call_id, at=at + 0.1, worker=1, step="agent:reception"),
         model.SessionOpened(
             call_id=call_id, at=at + 0.3, model="grok-voice", requested_model="grok-voice", conversation_id="c",
             connect_ms=300, acknowledged=True,
@@ -81,7 +82,6 @@ def opened(call_id: str, at: float, endpoint: str = "office", direction: Directi
         model.WaitingForSession(call_id=call_id, at=at + 0.1, place=2),
         model.WaitedForSession(call_id=call_id, at=at + 0.2, seconds=0.1, result="granted"),
         model.TurnedAway(call_id=call_id, at=at + 0.1, limit="route", to="agent:reception"),
-        model.CallAdopted(call_id=call_id, at=at + 0.7, worker=1, step="agent:reception"),
         model.AgentSpoke(call_id=call_id, at=at + 0.8, item_id="a", latency_ms=None),
         model.AgentSpoke(
             call_id=call_id, at=at + 5, item_id="b", latency_ms=900, detection_ms=500, model_ms=340, network_ms=58,

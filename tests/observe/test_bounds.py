@@ -5,12 +5,27 @@ import re
 
 import pytest
 
-from sipagent import callcontrol, conversation, leg, line, listener, talk
+from sipagent import (
+    callcontrol,
+    conversation,
+    leg,
+    limits,
+    line,
+    listener,
+    outbound,
+    probe,
+    referral,
+    supervision,
+    talk,
+    transfer,
+    visit,
+)
 from sipagent.dialling import DialGuard
 from sipagent.observe import bounds
 from sipagent.observe.bounds import MODELS, NONE, OTHER, Known
 from sipagent.xai import session
 from tests.observe.story import settings
+from tools.generate import ROOT
 
 
 def test_every_result_a_leg_can_have_has_a_class() -> None:
@@ -84,3 +99,17 @@ def test_troubles_are_those_of_the_program() -> None:
     told = {what for module in modules for what in re.findall(r'what="(\w+)"', inspect.getsource(module))}
     told |= set(re.findall(r'Trouble\("(\w+)"', inspect.getsource(session).replace("(\n", "(")))
     assert told == bounds.TROUBLES
+
+
+def test_limits_are_those_of_the_program() -> None:
+    """The runbook of CallersTurnedAway says what to do by `limit`."""
+    named = {value for name, value in vars(limits).items() if name.isupper() and isinstance(value, str)}
+    assert named == bounds.LIMITS
+    runbook = (ROOT / "docs/runbooks/CallersTurnedAway.md").read_text()
+    assert not [limit for limit in bounds.LIMITS if f"`{limit}`" not in runbook]
+
+
+def test_purposes_are_those_of_the_program() -> None:
+    diallers = (outbound, probe, referral, supervision, transfer, visit)
+    named = set(re.findall(r'Errand\(.*, "(\w+)"', "".join(map(inspect.getsource, diallers))))
+    assert named == bounds.PURPOSES

@@ -50,6 +50,30 @@ def test_numbers_and_speech_are_hidden_by_default() -> None:
     assert started["called"] == "100"
 
 
+@pytest.mark.parametrize(
+    ("event", "key", "shown"),
+    [
+        (model.TransferStarted(call_id="c", at=0, target="+447700900456", how="referred"), "target", "***********56"),
+        (model.TransferEnded(call_id="c", at=0, target="+447700900456", result="answered"), "target", "***********56"),
+        (model.TransferStarted(call_id="c", at=0, target="sales", how="blind"), "target", "sales"),
+        (model.StepEntered(call_id="c", at=0, step="dial:07700900789@carrier"), "step", "dial:*********89@carrier"),
+        (model.StepEntered(call_id="c", at=0, step="dial:401"), "step", "dial:401"),
+        (
+            model.CallRouted(call_id="c", at=0, route="r", destination="dial:+442079460123@vonage"),
+            "destination",
+            "dial:***********23@vonage",
+        ),
+        (model.TurnedAway(call_id="c", at=0, limit="route", to="queue:sales"), "to", "queue:sales"),
+        (model.TurnedAway(call_id="c", at=0, limit="route", to="dial:07700900789"), "to", "dial:*********89"),
+    ],
+)
+def test_a_place_keeps_its_name_and_loses_its_number(event: model.CallEvent, key: str, shown: str) -> None:
+    [hidden] = lines(LogSettings(format="json"), event)
+    assert hidden[key] == shown
+    [whole] = lines(LogSettings(format="json", show_numbers=True), event)
+    assert whole[key] == getattr(event, key)
+
+
 def test_speech_is_hidden_wherever_it_stands() -> None:
     out = io.StringIO()
     logs.configure(LogSettings(format="json"), stream=out)

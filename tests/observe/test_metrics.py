@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -159,6 +160,30 @@ def test_strangers_are_counted_and_make_no_call(node: Node) -> None:
     node.take(*_of_a_stranger("1.1", 1), *story.ended("1.1", 3))
     assert node.value("calls_ended_total", trunk="other", agent="other") == 1
     assert node.value("events_of_unknown_calls_total") == 14
+    assert node.value("realtime_sessions_open") is None
+
+
+def _adopted(call_id: str, **facts: Any) -> list[model.CallEvent]:
+    """Its worker, started anew, has it, and opens a session of its own."""
+    [session] = [event for event in story.opened(call_id, 20) if isinstance(event, model.SessionOpened)]
+    return [model.CallAdopted(call_id=call_id, at=20, worker=1, step="agent:reception", **facts), session]
+
+
+def test_the_sessions_of_a_worker_that_died_are_not_open_beside_those_of_who_adopted_its_calls(node: Node) -> None:
+    node.take(*story.opened("1.1", 10), *story.opened("1.2", 10), *_adopted("1.1"), *_adopted("1.2"))
+    assert node.value("realtime_sessions_open", model="grok-voice") == 2
+    node.take(*story.ended("1.1", 30))
+    assert node.value("realtime_sessions_open", model="grok-voice") == 1
+    assert node.value("calls_ended_total", trunk="office", route="number 1", agent="reception") == 1
+
+
+def test_an_adopted_call_from_before_this_process_is_no_stranger(node: Node) -> None:
+    node.take(*_adopted("out-1", endpoint="office", direction=model.Direction.OUT, started_at=1.0))
+    assert node.value("realtime_sessions_open", model="grok-voice") == 1
+    node.take(*story.ended("out-1", 30, disposition=model.Disposition.HUMAN))
+    known = {"direction": "out", "trunk": "office", "agent": "reception"}
+    assert node.value("calls_ended_total", route="other", **known) == 1
+    assert node.value("outbound_calls_total", trunk="office", agent="reception", disposition="human") == 1
     assert node.value("realtime_sessions_open") is None
 
 

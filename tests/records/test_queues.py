@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from sipagent import model
@@ -141,9 +142,6 @@ async def test_what_was_kept_for_long_enough_goes(store: Store) -> None:
         await store.apply(kept(call(name, now - days * DAY), name), now - days * DAY)
     await store.apply(kept(call("live", now - 200 * DAY)[:3], "live"), now)
     async with store.writing() as session:
-        for number, state in enumerate(("pending", "dead")):
-            session.add(Delivery(id=f"d{number}", webhook="w", type="t", call_id="old", body="", created_at=0.0,
-                                 next_at=0.0, state=state))  # fmt: skip
         session.add(Source(run="forgotten", number=1, at=now - 60 * DAY))
     removed = await retention.sweep(store, settings, now)
     assert removed.calls == 1
@@ -163,10 +161,32 @@ async def test_what_was_kept_for_long_enough_goes(store: Store) -> None:
     assert await left("words-old") == (3, 0, everything - spoken, "")
     assert await left("events-old") == (3, 0, 0, "")
     assert await count(store, Turn) == 9  # those of the old call went with it
-    assert await count(store, Delivery) == 1  # what somebody waits for stays
     assert "forgotten" not in await store.last_numbers()
     again = await retention.sweep(store, settings, now)
     assert (again.calls, again.transcripts, again.events) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "days", "untried_days", "stays"),
+    [
+        ("delivered", 9, 9, True),
+        ("delivered", 11, 11, False),
+        ("dead", 9, 9, True),
+        ("dead", 11, 11, False),
+        ("pending", 200, 0.25, True),  # somebody waits for it: sent again by hand
+        ("pending", 9, 9, True),
+        ("pending", 11, 11, False),  # its receiver is no longer configured
+    ],
+)
+async def test_a_webhook_holds_words_no_longer_than_the_call(
+    store: Store, state: str, days: float, untried_days: float, stays: bool
+) -> None:
+    now = 1_790_000_000.0
+    async with store.writing() as session:
+        session.add(Delivery(id="d", webhook="w", type="call.ended", call_id="c", body="", created_at=now - days * DAY,
+                             next_at=now - untried_days * DAY, state=state))  # fmt: skip
+    await retention.sweep(store, RecordsSettings(keep_days=100, keep_transcripts_days=10), now)
+    assert await count(store, Delivery) == stays
 
 
 async def test_many_go_a_few_at_a_time(store: Store) -> None:

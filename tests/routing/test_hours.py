@@ -98,6 +98,42 @@ def test_a_calendar_closes(tmp_path: Path) -> None:
     assert with_calendar.at(at("2026-11-27T09:00")).open
 
 
+ALL_DAY = "DTSTART;VALUE=DATE:20260116\r\nDTEND;VALUE=DATE:20260117"
+FLOATING = "DTSTART:20260116T003000\r\nDTEND:20260116T233000"
+IN_TOKYO = "DTSTART;TZID=Asia/Tokyo:20260116T003000\r\nDTEND;TZID=Asia/Tokyo:20260116T023000"
+
+
+@pytest.mark.parametrize(
+    ("zone", "event", "begins", "ends"),
+    [
+        # A single event of an evening or a morning, in UTC as calendars export it: another date there than here.
+        ("America/Los_Angeles", "DTSTART:20260117T010000Z\r\nDTEND:20260117T040000Z", "16T17:00", "16T20:00"),
+        ("America/New_York", "DTSTART:20260117T003000Z\r\nDTEND:20260117T013000Z", "16T19:30", "16T20:30"),
+        ("Asia/Tokyo", "DTSTART:20260115T230000Z\r\nDTEND:20260115T235000Z", "16T08:00", "16T08:50"),
+        ("Asia/Kolkata", "DTSTART:20260115T203000Z\r\nDTEND:20260115T213000Z", "16T02:00", "16T03:00"),
+        ("Europe/London", "DTSTART:20260116T010000Z\r\nDTEND:20260116T040000Z", "16T01:00", "16T04:00"),
+        ("Europe/Berlin", "DTSTART:20260115T230000Z\r\nDTEND:20260116T230000Z", "16T00:00", "17T00:00"),
+        ("America/Los_Angeles", IN_TOKYO, "15T07:30", "15T09:30"),
+        # A day and a clock time without a zone are those of the hours, wherever they are.
+        ("America/Los_Angeles", ALL_DAY, "16T00:00", "17T00:00"),
+        ("Asia/Tokyo", ALL_DAY, "16T00:00", "17T00:00"),
+        ("America/Los_Angeles", FLOATING, "16T00:30", "16T23:30"),
+        ("Asia/Tokyo", FLOATING, "16T00:30", "16T23:30"),
+    ],
+)
+def test_an_event_closes_at_its_moment_in_any_zone(
+    tmp_path: Path, zone: str, event: str, begins: str, ends: str
+) -> None:
+    (tmp_path / "one.ics").write_text(
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTAMP:20260101T000000Z\r\n"
+        f"{event}\r\nSUMMARY:Stock-taking\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+    shop = hours(tmp_path, timezone=zone, week={"mon-sun": "00:00-24:00"}, ics="one.ics")
+    begin, end = (at(f"2026-01-{moment}", ZoneInfo(zone)) for moment in (begins, ends))
+    a_minute = dt.timedelta(minutes=1)
+    assert [shop.at(when).open for when in (begin - a_minute, begin, end - a_minute, end)] == [True, False, False, True]
+
+
 def test_a_calendar_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.ics"):
         hours(tmp_path, ics="gone.ics")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sipagent.config.tools import HttpTool
 from sipagent.errors import ConfigError
-from sipagent.tools import CallFacts, ToolFailed
+from sipagent.tools import CallFacts, ToolFailed, doors
 from sipagent.tools.http_tool import HttpRunner
 from tests.waiting import until
 
@@ -258,6 +258,46 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(server: Serv
     good = tool(f"http://rebind.example:{server.port}/", lookup)
     assert "sent" in (await good.run({}, FACTS)).output
     assert server.seen[0][2]["Host"] == f"rebind.example:{server.port}"
+
+
+PUBLIC = "3ffe::1"
+"""A public address by its kind, and no packet gets there: the 6bone is gone (RFC 3701)."""
+
+
+@pytest.mark.parametrize("host", [f"[{PUBLIC}]", "shop.example"])
+async def test_a_secret_does_not_go_in_clear_to_a_public_address(tool: Make, host: str) -> None:
+    """A network that is listed makes no other address a near one."""
+
+    async def lookup(name: str, port: int) -> list[str]:
+        return ["127.0.0.1", PUBLIC]
+
+    hasty: dict[str, Any] = {"retries": 0, "timeout_s": 0.1}
+    with_secret = {"headers": {"X-Key": "{secret}"}, "secret": SECRET, **hasty}
+    assert "in clear" in await failure(tool(f"http://{host}:9/", lookup, **with_secret))
+    # Sealed, or without it, it may go there.
+    assert "cannot be reached" in await failure(tool(f"https://{host}:9/", lookup, **with_secret))
+    assert "cannot be reached" in await failure(tool(f"http://{host}:9/", lookup, **hasty))
+
+
+async def test_a_redirect_takes_no_secret_in_clear_to_a_public_address(server: Server, tool: Make) -> None:
+    """A body goes with a 307, whatever is in it."""
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": f"http://[{PUBLIC}]/"})
+
+    server.answer = redirect
+    form = {"method": "POST", "form": {"key": "{secret}"}, "secret": SECRET, "timeout_s": 0.5}
+    assert "in clear" in await failure(tool(server.url, allowed_hosts=(PUBLIC,), **form))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
+def test_in_clear_a_listed_network_is_the_only_way(address: str) -> None:
+    listed = doors.networks(["10.0.0.0/8", "93.184.216.0/24", "2606:2800::/32"])
+    for of_these in (listed, ()):
+        doors.Doorman(of_these).check_literal(address)
+    doors.Doorman(listed, in_clear=True).check_literal(address)
+    with pytest.raises(ToolFailed, match="in clear"):
+        doors.Doorman(listed[:1], in_clear=True).check_literal(address)
 
 
 async def test_an_answer_that_never_comes_is_cancelled_with_the_call(server: Server, tool: Make) -> None:
