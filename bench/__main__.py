@@ -168,7 +168,7 @@ def run_setup(
 @app.command("churn", epilog="Example: python -m bench churn --per-second 5 --minutes 10")
 def run_churn(
     per_second: Annotated[float, typer.Option(min=0.5, max=40, help="Calls that come.")] = 5.0,
-    minutes: Annotated[float, typer.Option(min=0.2, max=600, help="How long.")] = 3.0,
+    minutes: Annotated[float, typer.Option(min=0.2, max=600, help="How long.")] = 10.0,
     hold_s: Annotated[float, typer.Option(min=0.5, max=60, help="Each call, from its answer.")] = 4.0,
     out: OutOption = build.BUILD / "churn.json",
 ) -> None:
@@ -306,10 +306,10 @@ def run_overload(
 @app.command("all", epilog="Example: python -m bench all --churn-minutes 4    python -m bench all --only crowd")
 def run_all(
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(sitting.NAMES)}; may be repeated.")] = None,
-    churn_minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of calls coming and leaving.")] = 3.0,
+    churn_minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of calls coming and leaving.")] = 10.0,
     fifo: Annotated[bool, typer.Option("--fifo/--no-fifo", help="Real-time scheduling, where permitted.")] = True,
 ) -> None:
-    """One full sitting, some 27 minutes; the tables of bench/RESULTS.md and bench/latency.svg anew."""
+    """One full sitting, some 35 minutes; the tables of bench/RESULTS.md and bench/latency.svg anew."""
     for name in only or ():
         if name not in sitting.NAMES:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(sitting.NAMES)}", param_hint="--only")

@@ -297,12 +297,12 @@ def find_faults(batch: Arrived, start: Level, end: Level, leaks: dict[str, float
     """What should not have happened, or is still there."""
     faults = [f"{what}: {count}" for what, count in batch.failures.items()]
     for name in ("worker", "asterisk", "control"):
-        for what, before, after in (
-            ("descriptors", start.descriptors[name], end.descriptors[name]),
-            ("UDP sockets", start.udp_sockets[name], end.udp_sockets[name]),
-        ):
-            if after > before:
-                faults.append(f"{name}: {after - before} {what} more than at the start")
+        if (more := end.descriptors[name] - start.descriptors[name]) > 0:
+            of = Counter(end.open_files.get(name, {})) - Counter(start.open_files.get(name, {}))
+            told = ", ".join(f"{file} {count}" for file, count in sorted(of.items()))
+            faults.append(f"{name}: {more} descriptors more than at the start ({told})")
+        if (more := end.udp_sockets[name] - start.udp_sockets[name]) > 0:
+            faults.append(f"{name}: {more} UDP sockets more than at the start")
     if end.channels:
         faults.append(f"channels left: {end.channels}")
     faults += [f"{name} grows by {kb} KB a call" for name, kb in leaks.items() if kb > MAX_LEAK_KB_A_CALL]

@@ -8,6 +8,7 @@ import fcntl
 import os
 import resource
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,16 @@ def machine_idle_s() -> float:
 def descriptors(pid: int) -> int:
     """Open files and sockets."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def open_files(pid: int) -> dict[str, int]:
+    """How many descriptors of each kind or file, by the name without its folder: "socket", "records.db-wal"."""
+    names: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = str(descriptor.readlink())
+            names[target.rpartition("/")[2] if target.startswith("/") else target.partition(":[")[0]] += 1
+    return dict(names)
 
 
 def threads(pid: int) -> int:

@@ -17,7 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -79,6 +79,8 @@ class Level:
     channels: int
     tasks: int = 0
     """Of the worker's event loop."""
+    open_files: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The descriptors by what they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Node:
             idle_s=processes.machine_idle_s(),
             rss_kb={name: processes.rss_kb(pid) for name, pid in self.pids.items()},
             descriptors={name: processes.descriptors(pid) for name, pid in self.pids.items()},
+            open_files={name: processes.open_files(pid) for name, pid in self.pids.items()},
             udp_sockets={name: processes.udp_sockets(pid) for name, pid in self.pids.items()},
             threads={name: processes.threads(pid) for name, pid in self.pids.items()},
             channels=await self.channels(),

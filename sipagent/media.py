@@ -218,7 +218,7 @@ class MediaBridge:
         if self.tap is not None:
             self.tap.caller(payload)
         paused_at = self.barge_in.paused_at
-        verdict = self.barge_in.caller(payload, now, talking=self._talking and self.breakable)
+        verdict = self.barge_in.caller(payload, now, talking=self._talking and self.interruptible and not self.sealed)
         if verdict is None:
             return
         if verdict is Verdict.CUT and self.on_cut:

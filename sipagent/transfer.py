@@ -77,10 +77,12 @@ class Parties:
         """The caller's."""
         return self.person.channel
 
-    def leave(self, to: object) -> None:
-        """The agent's part is over, and what follows is `to`."""
-        if not self.conversation.left.done():
-            self.conversation.left.set_result(to)
+    def leave(self, to: object) -> bool:
+        """The agent's part is over, and what follows is `to`; False where it was over already."""
+        if self.conversation.left.done():
+            return False
+        self.conversation.left.set_result(to)
+        return True
 
     async def spoken_out(self) -> None:
         """The agent's sentence is heard to its end before anything else happens."""
@@ -140,7 +142,9 @@ class Transfers:
                 if result == ANSWERED and transfer.how == "conference":
                     await self._invite(name, leg, undo.pop_all())
                 elif result == ANSWERED:
-                    parties.leave(Joined(name, leg, undo.pop_all()))
+                    joined = Joined(name, leg, undo.pop_all())
+                    if not parties.leave(joined):  # the caller is somebody else's by now
+                        await joined.undo.aclose()
                 return result
         except DialingRefused as refusal:
             return str(refusal)

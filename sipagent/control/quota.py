@@ -98,7 +98,7 @@ class Quota:
 
     def lost(self, call_id: str) -> None:
         """Nobody has adopted this call, or who has does not need the session that it had."""
-        self._held = {key: held for key, held in self._held.items() if held.run or held.call_id != call_id}
+        self._held = {key: held for key, held in self._held.items() if held.run is not None or held.call_id != call_id}
         self._serve()
 
     def _forget_held(self, call_id: str, but_by: str) -> None:

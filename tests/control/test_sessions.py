@@ -48,11 +48,12 @@ def test_a_call_that_was_adopted_gives_back_what_its_dead_worker_had(event: mode
     assert sessions.quota.open("main") == 0
 
 
-def test_a_call_that_ends_keeps_its_session_until_it_is_closed() -> None:
+@pytest.mark.parametrize("run", ["run", ""], ids=["a process", "in ours, which has no name"])
+def test_a_call_that_ends_keeps_its_session_until_it_is_closed(run: str) -> None:
     settings: Any = MagicMock()
     settings.realtime.quotas = {"main": 1}
     live = Live(1)
     sessions = Sessions(MagicMock(), live, lambda: settings)
-    sessions.asked("run", SessionWanted("key", "call", ("main",)))
+    sessions.asked(run, SessionWanted("key", "call", ("main",)))
     live.take(OVER)
     assert sessions.quota.open("main") == 1
