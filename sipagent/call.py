@@ -86,6 +86,7 @@ class Call:
         """
         self.id, self.invite, self.law = call_id, invite, Law.ULAW
         self._house, self._caller, self._order = house, caller, order
+        self._direction = carried.direction if carried else Direction.OUT if order else Direction.IN
         self._loop = asyncio.get_running_loop()
         show = house.settings.log.show_transcripts
         self._carried, self._turned_away = carried, turned_away
@@ -182,7 +183,7 @@ class Call:
             endpoint=self.invite.endpoint,
             codec=self.law,
             worker=self._house.worker,
-            direction=Direction.OUT if self._order else Direction.IN,
+            direction=self._direction,
         )
 
     async def _live(self, undo: AsyncExitStack) -> CallOutcome:
@@ -249,6 +250,8 @@ class Call:
             await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), undo, left=left)
         await drop_bridges(ari, self.id)
         self.recording.wanted = carried.record
+        for by in carried.paused:
+            self.recording.pause(by)
         visitor = Visitor(
             self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
         )
@@ -308,7 +311,7 @@ class Call:
             number=visitor.number,
             law=self.law,
             started_at=time.time() - age_s,
-            direction=Direction.OUT if self._order else Direction.IN,
+            direction=self._direction,
             answered=self._story.answered_s is not None,
             step=step,
             language=language,
@@ -317,7 +320,9 @@ class Call:
             realtime_endpoint=endpoint,
             history=self._story.ledger.transcript(carried_by.HISTORY_CHARS),
             leg=visit.leg,
+            held=visit.held,
             record=self.recording.wanted,
+            paused=self.recording.paused_by,
             disposition=self._story.disposition,
         )
 
@@ -483,6 +488,11 @@ class Call:
     async def dismiss_supervisor(self) -> None:
         """They leave, the call goes on."""
         await self._supervision.dismiss()
+
+    def pause_recording(self, by: str, *, on: bool) -> None:
+        """Nothing is written until they want it again; whoever adopts the call keeps to it."""
+        (self.recording.pause if on else self.recording.resume)(by)
+        self._story.changed.set()
 
     def _taken_over(self, joined: Joined) -> bool:
         return self._visit is not None and self._visit.taken_over(joined)

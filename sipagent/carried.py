@@ -43,7 +43,11 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     history: str = ""
     leg: str = ""
     """The channel of somebody who has taken the call: they talk, and nobody else is needed."""
+    held: bool = False
+    """They have put us on hold."""
     record: bool = False
+    paused: tuple[str, ...] = ()
+    """Who wants nothing to be recorded now."""
     disposition: Disposition | None = None
 
     def belonged_to(self, app: str, run: str) -> bool:

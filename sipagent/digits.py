@@ -10,6 +10,7 @@ import asyncio
 
 from sipagent.caller import Caller
 from sipagent.config.outward import Digits
+from sipagent.recording import COLLECTING
 from sipagent.transfer import Parties
 
 END, CLEAR = "#", "*"
@@ -23,7 +24,7 @@ async def collect(wanted: Digits, caller: Caller, parties: Parties) -> tuple[str
     talk = parties.conversation.talk
     talk.hold()
     try:
-        with parties.room.recording.paused("collect_digits"):
+        with parties.room.recording.paused(COLLECTING):
             await parties.spoken_out()
             return await _keyed(wanted, keys)
     finally:

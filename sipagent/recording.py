@@ -2,7 +2,7 @@
 
 Whoever hears something that must not be written says so here, by `pause` and `resume` or for the length of a block::
 
-    with room.recording.paused("collect_digits"):
+    with room.recording.paused(COLLECTING):
         ...
 
 Each party answers for its own pause: it goes on when the last of them has let go. All of it may be called of a call
@@ -24,6 +24,9 @@ from sipagent import model, tap
 from sipagent.audio import Law
 from sipagent.media import MediaBridge
 from sipagent.tap import Tap
+
+COLLECTING = "collect_digits"
+"""Who pauses it while keys are collected."""
 
 
 class Recording:
@@ -50,6 +53,11 @@ class Recording:
     def due(self) -> bool:
         """It should be on and is not yet."""
         return self.wanted and self._tap is None
+
+    @property
+    def paused_by(self) -> tuple[str, ...]:
+        """Who has something against it, and would have against another worker's as well: keys go with who collects."""
+        return tuple(by for by in self._pausing if by != COLLECTING)
 
     @property
     def state(self) -> str:

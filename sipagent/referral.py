@@ -65,11 +65,13 @@ class Referral:
                 result = (await leg.ring(shown=self.number, for_channel=old.id)).result
             except (DialingRefused, ValueError) as refusal:
                 result = str(refusal)
+            there = room()
             if result == ANSWERED:
-                result = await _let_in(leg, room())
+                result = await _let_in(leg, there)
             if result == ANSWERED:
                 self.caller.become(leg.channel, leg.happenings)
                 undo.push_async_callback(made.pop_all().aclose)
+                undo.push_async_callback(old.hang_up, 16)  # also where the call is over before we come to it
         self.emit(model.TransferEnded, target=to.number, result=result)
         await asyncio.sleep(SUBSCRIBED_S)
         try:
@@ -79,14 +81,19 @@ class Referral:
         await asyncio.sleep(NOTIFIED_S)  # Asterisk tells of one REFER more than once
         if result == ANSWERED:
             await old.hang_up(16)
+            if there is not None:
+                await there.record()
 
 
 async def _let_in(leg: Leg, room: Room | None) -> str:
     """ANSWERED when they are in the room, or why they are not: the place of who asked is not taken before."""
     if room is None:
         return "given up"  # they are elsewhere by now: there is no place to take
+    room.recording.end()  # whoever comes has not been told that there is one
     try:
         await room.admit(leg.channel)
     except AriError as refusal:
+        await room.record()
         return str(refusal)  # whoever answered has hung up at once
+    room.recording.announced = False
     return ANSWERED

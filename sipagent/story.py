@@ -23,7 +23,9 @@ from sipagent.outcome import CallOutcome
 from sipagent.room import Room
 from sipagent.rtp import quality
 
-_CARRIED = (model.StepEntered, model.SessionOpened, model.CallAnswered, model.Classified)
+_CARRIED = (
+    model.StepEntered, model.SessionOpened, model.CallAnswered, model.Classified, model.CallHeld, model.CallRetrieved,
+)  # fmt: skip
 SAID_WITHIN_S = 1.5
 """What is said travels together: the caller's words and the answer to them come within this time, mostly."""
 

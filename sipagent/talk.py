@@ -92,6 +92,8 @@ class Talk:
         self._held: Callable[[bytes], object] | None = None
         self._holds = 0
         self._left = self._mute = False
+        self._late: dict[str, str] = {}
+        """Results of tools that came when there was no session."""
         self._filling = False
         """The caller hears something of us because the answer is late."""
         self._nudge = Nudge(lambda: room.media.barge_in.voiced_at)
@@ -118,7 +120,10 @@ class Talk:
         """There is another one: it goes on where the other stopped."""
         if primed:
             self._known_calls.clear()
-        if self.owes or self._unanswered:
+        late, self._late = self._late, {}
+        if late:
+            self.send_results(late, respond=True)
+        elif self.owes or self._unanswered:
             self.ask_for_answer()
 
     def leave(self) -> None:
@@ -397,6 +402,7 @@ class Talk:
     def send_results(self, outputs: Mapping[str, str], *, respond: bool) -> None:
         """Results of tools; `respond` to have the model go on at once."""
         if self.client is None:
+            self._late |= outputs  # for the session that comes
             return
         session = self.client.session
         if strange := {call_id: output for call_id, output in outputs.items() if call_id not in self._known_calls}:

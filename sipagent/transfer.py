@@ -23,7 +23,7 @@ from sipagent.caller import Caller
 from sipagent.config import Agent, Settings
 from sipagent.config.transfers import Transfer
 from sipagent.conversation import Conversation
-from sipagent.errors import DialingRefused
+from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
 from sipagent.flow.steps.dial import target_of
 from sipagent.house import House
@@ -31,6 +31,7 @@ from sipagent.ledger import Ledger
 from sipagent.leg import ANSWERED, Errand, Leg, leg_out, permitted
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import Room
+from sipagent.rtp.transport import NoPortFree
 from sipagent.talk import Emit
 from sipagent.tones import looped
 from sipagent.warm import Offer, ask
@@ -71,18 +72,13 @@ class Parties:
     emit: Emit
     step_out: StepOut
     """Sends the caller to a place of the dialplan and returns its word, the room being kept."""
+    leave: Callable[[object], bool]
+    """The agent's part is over, and what follows is this; False where it was over already."""
 
     @property
     def channel(self) -> ChannelHandle:
         """The caller's."""
         return self.person.channel
-
-    def leave(self, to: object) -> bool:
-        """The agent's part is over, and what follows is `to`; False where it was over already."""
-        if self.conversation.left.done():
-            return False
-        self.conversation.left.set_result(to)
-        return True
 
     async def spoken_out(self) -> None:
         """The agent's sentence is heard to its end before anything else happens."""
@@ -140,13 +136,14 @@ class Transfers:
                 leg = await undo.enter_async_context(leg_out(errand, parties.house, parties.emit))
                 result = await self._ring(leg, target, transfer, summary)
                 if result == ANSWERED and transfer.how == "conference":
-                    await self._invite(name, leg, undo.pop_all())
+                    await parties.room.admit(leg.channel)
+                    self._invite(name, leg, undo.pop_all())
                 elif result == ANSWERED:
                     joined = Joined(name, leg, undo.pop_all())
                     if not parties.leave(joined):  # the caller is somebody else's by now
                         await joined.undo.aclose()
                 return result
-        except DialingRefused as refusal:
+        except (DialingRefused, AriError, NoPortFree) as refusal:  # or whoever answered has hung up at once
             return str(refusal)
 
     async def _ring(self, leg: Leg, target: ToDial, transfer: Transfer, summary: str) -> str:
@@ -161,12 +158,13 @@ class Transfers:
                     for_channel=parties.channel.id,
                     headers=_headers(parties.house.settings, target.trunk, summary),
                 )
-                result = rung.result
-                if result == ANSWERED:
+                word = rung.result
+                if word == ANSWERED:
                     await self._send_along(leg.channel, summary)
-                if warm and result == ANSWERED:
+                if warm and word == ANSWERED:
                     offer = Offer(parties.caller, summary, parties.agent)
-                    result = await ask(leg, offer, parties.room.law, parties.house)
+                    word = await ask(leg, offer, parties.room.law, parties.house)
+            result = word  # not before nothing can fail any more: whoever is not given away is heard again
         finally:
             if result != ANSWERED or transfer.how == "conference":
                 conversation.talk.resume()
@@ -181,10 +179,9 @@ class Transfers:
         async with permitted(errand, parties.house, parties.emit):
             return await parties.step_out(place) == "SUCCESS"
 
-    async def _invite(self, name: str, leg: Leg, undo: AsyncExitStack) -> None:
+    def _invite(self, name: str, leg: Leg, undo: AsyncExitStack) -> None:
         """A third one in the room: the agent stays, and is told when they leave."""
         parties = self._with
-        await parties.room.admit(leg.channel)
 
         async def stay() -> None:
             async with undo:

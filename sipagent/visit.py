@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import structlog
 
 from sipagent import away, model
 from sipagent.answering_machine import leave_machine
+from sipagent.ari.client import new_id
 from sipagent.audio import PTIME_MS, Law
 from sipagent.call_over import CallOver
 from sipagent.callcontrol import CallControl
@@ -102,8 +104,10 @@ class Visit:
         self.leg = ""
         """The channel of whoever has taken the call."""
         self._woken = asyncio.Event()
-        self._held = False
+        self._held = carried is not None and carried.held
         """They have put us on hold: no time runs out for them."""
+        self._held_s = self._loop.time()
+        """Since when, if so."""
         self._speaking = False
         """Something of the flow's is being said, and its end is waited for."""
         self._understood = ""
@@ -127,6 +131,11 @@ class Visit:
     def room(self) -> Room | None:
         """Where they are with us; None while they are elsewhere."""
         return self._room
+
+    @property
+    def held(self) -> bool:
+        """They have put us on hold."""
+        return self._held
 
     @property
     def elsewhere(self) -> str:
@@ -165,7 +174,8 @@ class Visit:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(None if self._held else flow.deadline):
                         await self._woken.wait()
-                flow.handle_timer(self._loop.time())
+                if not self._held:
+                    flow.handle_timer(self._loop.time())
 
     async def _do(self, action: machine.Action) -> None:
         flow = self._flow
@@ -264,7 +274,11 @@ class Visit:
         """They put us on hold: what was to be heard waits, the model hears no music, no time runs out."""
         if held == self._held:
             return
-        self._held = held
+        self._held, now = held, self._loop.time()
+        if held:
+            self._held_s = now
+        elif self._flow.deadline is not None:
+            self._flow.deadline += now - self._held_s
         self._emit(model.CallHeld if held else model.CallRetrieved, by="caller")
         if self._room is not None:
             self._room.media.held = held
@@ -355,6 +369,7 @@ class Visit:
                 house=house,
                 emit=self._emit,
                 step_out=self._step_out,
+                leave=functools.partial(self._leave_for, conversation),
             )
         )
         if self._story.answered_s is None:
@@ -362,15 +377,24 @@ class Visit:
         conversation.dial()
         if self._held:
             conversation.talk.hold()
+        if order is not None and order.detect and we_ask:
+            self._group.create_task(self._find_out_who(order))  # from their first sound on
         await self._room.open(self._call_id)
         if self._story.answered_s is None:
             with contextlib.suppress(TimeoutError, RealtimeError):
                 async with asyncio.timeout(settings.call.answer_within_s):
                     await conversation.ready()
         await self._in_room()
-        if order is not None and order.detect and we_ask:
-            self._group.create_task(self._find_out_who(order))
         return await unless(self._ending, conversation.run())
+
+    def _leave_for(self, conversation: Conversation, to: object) -> bool:
+        """The agent's part is over, unless it was already; who joins is let go of with the call, whenever it ends."""
+        if conversation.left.done():
+            return False
+        if isinstance(to, Joined):
+            self._undo.push_async_callback(to.undo.aclose)
+        conversation.left.set_result(to)
+        return True
 
     async def _after(self, result: object) -> None:
         """The agent has done their part."""
@@ -381,7 +405,6 @@ class Visit:
                 self._stop_listening()
                 self._flow.transfer(result, self._loop.time())
             case Joined() if self._room is not None:
-                self._undo.push_async_callback(result.undo.aclose)
                 self._dismiss()
                 try:
                     await self._room.join(result.leg.channel)
@@ -418,6 +441,9 @@ class Visit:
         if not machine_answers or conversation is None or order.machine == "agent":
             return
         variables = self._house.settings.variables | self._flow.variables
+        # That the call is recorded is heard to its end.
+        while self._room is not None and self._room.media.sealed:  # noqa: ASYNC110 - for two seconds of a call
+            await asyncio.sleep(PTIME_MS / 1000)
         await leave_machine(conversation.talk, self._caller.channel, order, disposition, variables)
 
     # --- elsewhere
@@ -425,7 +451,8 @@ class Visit:
     async def _dial(self, to: machine.ToDial) -> None:
         """A second leg by the dialplan, if the policy lets us."""
         beside = self._caller.channel.id
-        errand = Errand(self._call_id, to, "flow", caller=self._number, beside=beside, listed=to.listed)
+        leg_id = new_id(self._call_id, "dial")  # the call's own is that of the leg by which we reached them
+        errand = Errand(leg_id, to, "flow", caller=self._number, beside=beside, listed=to.listed)
         try:
             async with permitted(errand, self._house, self._emit):
                 group = dialled_group(to.trunk, errand.number(self._house)).partition("@")[0]
@@ -492,6 +519,7 @@ class Visit:
     async def _go_on_with(self, number: str) -> None:
         referral = Referral(self._call_id, self._caller, self._number, self._endpoint, self._house, self._emit)
         await referral.follow(number, lambda: self._room, self._undo)
+        self._story.changed.set()  # the channel that carries it may be another one
         self._referred = False
 
     # --- what the operator may ask
@@ -504,7 +532,4 @@ class Visit:
     def taken_over(self, joined: Joined) -> bool:
         """Somebody takes the agent's place; False when no agent has the caller."""
         conversation = self._conversation
-        if conversation is None or self._control is None or conversation.left.done():
-            return False
-        conversation.left.set_result(joined)
-        return True
+        return conversation is not None and self._control is not None and self._leave_for(conversation, joined)

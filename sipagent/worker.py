@@ -279,13 +279,9 @@ class Worker:
 
     def _pause(self, order: orders.PauseRecording | orders.ResumeRecording) -> str:
         found = self._calls.get(order.call_id)
-        recording = found[0].recording if found else None
-        if recording is None or not recording.wanted:
+        if found is None or not found[0].recording.wanted:
             return "this call is not recorded" if found else "no such call"
-        if isinstance(order, orders.PauseRecording):
-            recording.pause(OPERATOR)
-        else:
-            recording.resume(OPERATOR)
+        found[0].pause_recording(OPERATOR, on=isinstance(order, orders.PauseRecording))
         return ""
 
     async def _read_anew(self, order_id: str) -> None:

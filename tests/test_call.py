@@ -41,16 +41,19 @@ async def test_what_a_call_carries_is_told_again_when_asterisk_is_back(monkeypat
     house = MagicMock(run="run")
     house.ari.app = "sipagent-1"
     call, channel = Call("call", Invite(endpoint="", called="100", caller=""), house), Patchy()
-    visit, visitor = MagicMock(at=("agent:reception", "en"), variables={}, leg=""), MagicMock(number="1", variables={})
+    visit = MagicMock(at=("agent:reception", "en"), variables={}, leg="", held=False)
+    visitor = MagicMock(number="1", variables={})
     visitor.caller.channel = channel
     carrying = asyncio.create_task(call._carry(visit, visitor))
     channel.away = True
     call._story.changed.set()
     await until(lambda: channel.tried > 1, "another try")
-    channel.away, visit.leg = False, "colleague"
+    call.pause_recording("operator", on=True)
+    channel.away, visit.leg, visit.held = False, "colleague", True
     await until(lambda: bool(channel.written), "the truth")
     assert channel.written[0] is not None
     assert channel.written[0].leg == "colleague"
+    assert (channel.written[0].held, channel.written[0].paused) == (True, ("operator",))
     carrying.cancel()
     await asyncio.wait({carrying})
 

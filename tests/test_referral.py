@@ -22,7 +22,8 @@ class Asked:
     """A caller who asks us to go on with somebody; they answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.caller, self.room, self.told = MagicMock(), MagicMock(admit=AsyncMock()), list[Any]()
+        self.caller, self.told = MagicMock(), list[Any]()
+        self.room = MagicMock(admit=AsyncMock(), record=AsyncMock())
         self.caller.channel.transfer_progress = self.notified = AsyncMock()
         self.caller.channel.hang_up = self.hung_up = AsyncMock()
         self.leg = MagicMock(ring=AsyncMock(return_value=Rung(ANSWERED)))
@@ -57,6 +58,10 @@ async def test_who_answers_takes_the_place(monkeypatch: pytest.MonkeyPatch) -> N
         asked.notified.assert_awaited_with("channel_answered")
         asked.hung_up.assert_awaited_once()
         assert not asked.leg_released
+        # Whoever comes has not been told that the call is recorded: nothing of theirs is, until they have.
+        asked.room.recording.end.assert_called_once()
+        assert asked.room.recording.announced is False
+        asked.room.record.assert_awaited_once()
     assert asked.leg_released
 
 

@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from sipagent import model
+from sipagent import model, transfer
 from sipagent import talk as talk_module
 from sipagent.ari.client import ChannelEvents
 from sipagent.audio import Law
@@ -22,10 +22,11 @@ from sipagent.carried import Carried
 from sipagent.config import Settings
 from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation
-from sipagent.errors import RealtimeError
+from sipagent.errors import AriRefused, RealtimeError
 from sipagent.flow.phrases import Phrase
 from sipagent.flow.prompts import Prompts
 from sipagent.house import Policy
+from sipagent.leg import ANSWERED, Rung
 from sipagent.orders import SessionAsked, SessionGranted, SessionWanted
 from sipagent.recording import Recording
 from sipagent.room import PROMPT, Room
@@ -37,6 +38,7 @@ from sipagent.standin.faults import Faults, parse_faults
 from sipagent.standin.pattern import pattern
 from sipagent.standin.server import StandinServer
 from sipagent.story import Story
+from sipagent.transfer import Joined
 from sipagent.visit import Visit, Visitor
 from sipagent.worker import needed_prompts
 from sipagent.xai.events import FunctionCall
@@ -280,6 +282,100 @@ async def test_who_was_adopted_in_a_menu_is_greeted_by_the_agent_they_come_to(co
         await until(lambda: bool(stay.of(model.Transcript)), "what the agent says")
         assert [event.text for event in stay.of(model.Transcript)] == ["Hello."]
         assert [event.conversation_id == conversation for event in stay.of(model.SessionOpened)] == [False]
+
+
+async def test_who_held_us_when_their_worker_died_is_not_heard_until_they_are_back(comes: Comes) -> None:
+    carried = Carried(
+        app="a-1", call_id="call", endpoint="e", called="100", caller="1", law="ulaw", started_at=time.time(),
+        answered=True, step="agent:reception", held=True,
+    )  # fmt: skip
+    async with comes("agent:reception", carried) as stay:
+        await until(lambda: bool(stay.of(model.SessionOpened)), "the agent")
+        assert (stay.room.media.held, stay.room.media.to_model) == (True, None)
+        stay.caller.on_hold(False)
+        assert (stay.room.media.held, stay.room.media.to_model) == (False, stay.conversation.talk.kept.take)
+
+
+async def test_the_time_of_a_hold_is_not_taken_from_a_menus_patience(comes: Comes) -> None:
+    async with comes("menu:main") as stay:
+        await until(lambda: stay.visit._flow.deadline is not None, "the menu to be heard")
+        flow, now = stay.visit._flow, asyncio.get_running_loop().time()
+        assert flow.deadline is not None
+        left_s = flow.deadline - now
+        stay.caller.on_hold(True)
+        flow.deadline -= 2 * left_s  # as if they had held us for longer than they had left
+        stay.visit._held_s -= 2 * left_s
+        stay.visit._woken.set()  # by whatever happens meanwhile
+        await asyncio.sleep(0)
+        stay.caller.on_hold(False)
+        assert flow.deadline is not None
+        assert flow.deadline > asyncio.get_running_loop().time()
+        assert stay.of(model.StepRetried) == []
+
+
+async def test_what_a_tool_found_while_there_was_no_session_is_told_to_the_next(comes: Comes) -> None:
+    async with comes("agent:reception") as stay:
+        await stay.greeted()
+        await stay.put_on_hold(seconds=1)
+        line, ended = stay.conversation.line, asyncio.Event()
+        first_of = line._first_of
+
+        async def late(*args: Any, **options: Any) -> None:
+            await ended.wait()
+            await first_of(*args, **options)
+
+        line._first_of = late  # type: ignore[method-assign]
+        stay.server.misbehave(parse_faults(["drop@0"]))
+        await until(lambda: bool(stay.of(model.ToolReturned)), "the tool")
+        ended.set()
+        await until(lambda: bool(stay.of(model.SessionRecovered)), "another session")
+        told = stay.server.sessions[-1].record.received_types
+        await until(lambda: "conversation.item.create" in told and "response.create" in told, "the result")
+
+
+@pytest.mark.parametrize("how", ["dial", "warm", "conference"])
+async def test_a_colleague_who_hangs_up_at_once_leaves_the_caller_with_an_agent_that_hears(
+    comes: Comes, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    gone = AriRefused("POST", "channels/x/variable", 404, "Channel not found")
+    trunk = {"preset": "generic-ip", "hosts": ["192.0.2.1"], "networks": ["192.0.2.1"], "numbers": ["100"]}
+    monkeypatch.setitem(VALUES, "trunks", {"office": trunk})
+    monkeypatch.setitem(VALUES, "transfers", {"boss": {"to": "dial:201@office", "description": "Boss", "how": how}})
+    monkeypatch.setitem(VALUES["agents"]["reception"], "transfers", ["boss"])
+    leg, released = MagicMock(ring=AsyncMock(return_value=Rung(ANSWERED))), list[bool]()
+    leg.channel.set_variable = AsyncMock(side_effect=None if how == "conference" else gone)
+
+    @asynccontextmanager
+    async def leg_out(*_: object) -> AsyncIterator[Any]:
+        try:
+            yield leg
+        finally:
+            released.append(True)
+
+    monkeypatch.setattr(transfer, "leg_out", leg_out)
+    async with comes("agent:reception") as stay:
+        await stay.greeted()
+        stay.caller.channel.set_variable = AsyncMock()  # type: ignore[method-assign]
+        stay.room.admit = AsyncMock(side_effect=gone)  # type: ignore[method-assign]
+        desk = stay.conversation._desk
+        assert desk is not None
+        desk.called(FunctionCall("r", "f", "transfer_call", '{"target": "boss"}'))
+        desk.response_done("r", "completed")
+        await until(lambda: bool(stay.of(model.ToolReturned)), "what became of it")
+        (ended,) = stay.of(model.TransferEnded)
+        assert "404" in ended.result
+        assert stay.room.media.to_model == stay.conversation.talk.kept.take
+        assert released == [True]
+
+
+async def test_who_takes_a_caller_over_that_hangs_up_at_that_moment_is_let_go(comes: Comes) -> None:
+    undo, released = AsyncExitStack(), list[bool]()
+    undo.callback(released.append, True)
+    async with comes("agent:reception") as stay:
+        await stay.greeted()
+        assert stay.visit.taken_over(Joined("anna", MagicMock(), undo))
+        assert not stay.visit.taken_over(Joined("bob", MagicMock(), AsyncExitStack()))
+    assert released == [True]
 
 
 @pytest.mark.parametrize("silence_ms", [0, 200])

@@ -24,6 +24,7 @@ from sipagent.control.operator import Operator, Wanted
 from sipagent.control.rescue import PATIENCE_S
 from sipagent.errors import NoWorker, OrderRefused, Unanswered
 from sipagent.model import Disposition
+from sipagent.outcome import Reason, Result
 from sipagent.records.callbacks import Callbacks
 from sipagent.records.database import AWAY
 from sipagent.records.tables import Callback
@@ -144,8 +145,10 @@ class CallbackDialler:
             self._given_up.discard(event.call_id)
             self._tell(event.call_id, _What.BEGUN_LATE)
         if isinstance(event, model.CallEnded) and event.call_id.startswith(PREFIX):
-            message_left = event.disposition is Disposition.MACHINE and self._settings().outbound.machine == "message"
-            reached = event.answered and (event.disposition is None or event.disposition in REACHED or message_left)
+            outcome, machine = event.outcome, event.disposition is Disposition.MACHINE
+            left = self._settings().outbound.machine == "message" and outcome.reason is Reason.COMPLETED
+            somebody = event.disposition is None or event.disposition in REACHED or (machine and left)
+            reached = event.answered and somebody and outcome.result is not Result.FAILURE
             how = str(event.disposition or event.outcome.reason)
             self._tell(event.call_id, _What.REACHED if reached else _What.MISSED, how)
 

@@ -208,6 +208,7 @@ class Live:
             case model.CallAdopted():
                 call.worker, call.state = event.worker, call.before or call.state
                 call.run = run or self.workers[event.worker].run
+                call.tool, call.place = "", 0  # of the worker that is gone
                 self.counts["calls_adopted"] += 1
             case model.CallRouted():
                 call.route = event.route

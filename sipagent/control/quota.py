@@ -69,10 +69,8 @@ class Quota:
         self._forget(wanted.key)
         self._forget_held(wanted.call_id, but_by=run)  # what another worker held for this call is this session's
         waiting = _Waiting(run, wanted)
-        if wanted.first:
-            self._line.appendleft(waiting)
-        else:
-            self._line.append(waiting)
+        ahead = sum(one.wanted.first for one in self._line) if wanted.first else len(self._line)
+        self._line.insert(ahead, waiting)
         self._serve()
 
     def left(self, key: str) -> None:

@@ -77,12 +77,12 @@ class Node:
             )
         )
 
-    def ends(self, disposition: Disposition, *, answered: bool) -> None:
+    def ends(self, disposition: Disposition | None, *, answered: bool, because: Reason | None = None) -> None:
         """The call that was begun last is over."""
         call_id = self.dialled[-1].call_id
         if call_id not in self.live.calls:
             self.begins()
-        reason = Reason.CALLER_HANGUP if answered else Reason.NOT_REACHED
+        reason = because or (Reason.CALLER_HANGUP if answered else Reason.NOT_REACHED)
         self.live.take(
             model.CallEnded(
                 call_id=call_id, at=9, outcome=CallOutcome(reason), duration_s=9, answered=answered, turns=1,
@@ -144,8 +144,25 @@ async def test_a_message_on_a_machine_is_a_promise_kept(node: Any) -> None:
     one = await node(machine="message", message="We called.")
     row = await one.promise()
     await one.dialler.look(MONDAY_10)
-    one.ends(Disposition.MACHINE, answered=True)
+    one.ends(Disposition.MACHINE, answered=True, because=Reason.COMPLETED)
     assert await one.state(row) == "done"
+
+
+@pytest.mark.parametrize(
+    ("disposition", "because"),
+    [
+        (Disposition.MACHINE, Reason.REALTIME_SILENT),  # nothing was said to it
+        (Disposition.MACHINE, Reason.CALLER_HANGUP),  # it hung up before its tone
+        (Disposition.HUMAN, Reason.REALTIME_UNREACHABLE),  # they heard our apology
+        (None, Reason.INTERNAL_ERROR),
+    ],
+)
+async def test_who_got_nothing_is_called_again(node: Any, disposition: Disposition | None, because: Reason) -> None:
+    one = await node(machine="message", message="We called.", retry_after_s=600)
+    row = await one.promise(not_after=MONDAY_10.timestamp() + 10**9)
+    await one.dialler.look(MONDAY_10)
+    one.ends(disposition, answered=True, because=because)
+    assert await one.state(row) == "waiting"
 
 
 async def test_nobody_is_called_at_night(node: Any) -> None:

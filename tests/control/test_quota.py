@@ -75,6 +75,14 @@ def test_a_call_that_is_going_on_is_served_before_those_who_wait() -> None:
     assert desk.left("a")[0] == "on: main (worker 1)"
 
 
+def test_of_those_that_are_going_on_the_first_to_come_is_the_first() -> None:
+    desk = Desk(main=1)
+    for key, first in (("a", False), ("b", False), ("on1", True), ("on2", True)):
+        desk.want(key, first=first)
+    assert desk.left("a")[0] == "on1: main (worker 1)"
+    assert desk.left("on1")[0] == "on2: main (worker 1)"
+
+
 def test_who_asks_again_keeps_what_they_have() -> None:
     desk = Desk(main=1, second=1)
     desk.want("a")
