@@ -1,6 +1,6 @@
 """Passwords nobody chose: made at random on first use, kept in the run folder, readable by its user only.
 
-They are ordinary secrets files (`section__key`), so the configuration reads them like any other.
+They are files as other secrets are (`section__key`), but whatever somebody wrote goes over them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import secrets
 from pathlib import Path
 
-GENERATED = ("asterisk__password", "asterisk__phone_password")
+from sipagent.config.base import GENERATED
 
 
 def ensure(run_dir: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from sipagent import secretfiles
+from sipagent import secretfiles, switch
 from sipagent.config import Settings, load
 from sipagent.errors import ConfigError
 
@@ -152,6 +152,25 @@ def test_generated_passwords_stay_under_the_secrets_that_were_handed_to_us(
     assert settings.realtime.api_key.get_secret_value() == "xai-1"
     (tmp_path / "handed" / "asterisk__password").write_text("theirs")
     assert load(write(GOOD)).asterisk.password.get_secret_value() == "theirs"
+
+
+def test_a_password_in_the_file_stands_over_the_generated_one(tmp_path: Path) -> None:
+    """And so for every reader of the file: Asterisk's configuration, the workers, the phone that the demo shows."""
+    generated = secretfiles.ensure(tmp_path / ".run") / "asterisk__phone_password"
+    asterisk = switch.asterisk_config(load(write(GOOD + "[asterisk]\npassword = 'written'\nphone_password = ''\n")))
+    assert asterisk.ari_password == "written"
+    assert asterisk.phone_password == generated.read_text()
+
+
+def test_what_somebody_put_into_the_run_folder_stands_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = secretfiles.ensure(tmp_path / ".run")
+    (folder / "realtime__api_key").write_text("by-hand")
+    monkeypatch.setenv("SIPAGENT_SECRETS_DIR", str(folder))
+    settings = load(write(GOOD + "[asterisk]\npassword = 'written'\n[realtime]\napi_key = 'from-file'\n"))
+    assert settings.realtime.api_key.get_secret_value() == "by-hand"
+    assert settings.asterisk.password.get_secret_value() == "written", "the same folder handed to us is no other"
 
 
 def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:

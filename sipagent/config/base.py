@@ -13,6 +13,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 """Of a menu, a queue ...: small letters, since Asterisk's files and channel variables hold it too."""
 Variable = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """What may stand in braces in a prompt."""
+GENERATED = ("asterisk__password", "asterisk__phone_password")
+"""Secrets that are made at random, in the run folder, for whoever writes none: they count below the file."""
 
 
 class Section(BaseModel):

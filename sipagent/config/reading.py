@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from sipagent.config.base import GENERATED
 from sipagent.config.policy import problems
 from sipagent.config.settings import Settings
 from sipagent.config.tools import KINDS
@@ -28,12 +29,13 @@ def load(path: Path | None) -> Settings:
     """
     file = path or Path("sipagent.toml")
     text, data = _read(file)
-    secrets_dirs = _secrets_dirs(data)
+    own = _run_dir(data) / "secrets"
     if os.environ.get("XAI_API_KEY"):
         data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
+    _take_generated(own, data)
     data.setdefault("folder", str(file.parent))
     try:
-        settings = Settings(**data, _secrets_dir=secrets_dirs)
+        settings = Settings(**data, _secrets_dir=[own, *_handed_secrets(own)])
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, text, item) for item in _told_once(error.errors()))) from None
     found = [_placed(file, text, [str(key) for key in problem.where], problem.what) for problem in problems(settings)]
@@ -66,14 +68,20 @@ def _run_dir(data: dict[str, Any]) -> Path:
     return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
 
 
-def _secrets_dirs(data: dict[str, Any]) -> list[Path]:
-    """The generated ones, and over them the ones that somebody handed us (later folders win)."""
-    named = (
-        _run_dir(data) / "secrets",
-        os.environ.get("CREDENTIALS_DIRECTORY"),
-        os.environ.get("SIPAGENT_SECRETS_DIR"),
-    )
-    return [Path(name) for name in named if name and Path(name).is_dir()]
+def _take_generated(own: Path, data: dict[str, Any]) -> None:
+    """Passwords that were made at random, where the file has none. What it has in their place is checked later."""
+    for name in GENERATED:
+        section, key = name.split("__")
+        table = data.setdefault(section, {})
+        if isinstance(table, dict) and not table.get(key) and (own / name).is_file():
+            table[key] = (own / name).read_text("utf-8").strip()
+
+
+def _handed_secrets(own: Path) -> list[Path]:
+    """The folders that somebody handed us (later ones win)."""
+    named = (os.environ.get("CREDENTIALS_DIRECTORY"), os.environ.get("SIPAGENT_SECRETS_DIR"))
+    there = [Path(name) for name in named if name and Path(name).is_dir()]
+    return [folder for folder in there if not (own.is_dir() and folder.samefile(own))]
 
 
 def _with_prompt_files(settings: Settings, file: Path) -> Settings:
