@@ -182,6 +182,12 @@ def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "xai-123" not in settings.model_dump_json()
 
 
+def test_a_section_that_is_no_table_is_told_with_the_keys_variable_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_API_KEY", "xai-123")
+    with pytest.raises(ConfigError, match=r"sipagent\.toml:1: realtime: a table is needed"):
+        load(write("realtime = 3\n" + GOOD))
+
+
 def test_long_prompts_live_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "p.md").write_text("You are long.\n")
     settings = load(write(GOOD.replace('instructions = "Be kind."', 'instructions_file = "p.md"')))

@@ -30,9 +30,7 @@ def load(path: Path | None) -> Settings:
     file = path or Path("sipagent.toml")
     text, data = _read(file)
     own = _run_dir(data) / "secrets"
-    if os.environ.get("XAI_API_KEY"):
-        data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
-    _take_generated(own, data)
+    _take_unwritten(own, data)
     data.setdefault("folder", str(file.parent))
     try:
         settings = Settings(**data, _secrets_dir=[own, *_handed_secrets(own)])
@@ -68,13 +66,18 @@ def _run_dir(data: dict[str, Any]) -> Path:
     return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
 
 
-def _take_generated(own: Path, data: dict[str, Any]) -> None:
-    """Passwords that were made at random, where the file has none. What it has in their place is checked later."""
+def _take_unwritten(own: Path, data: dict[str, Any]) -> None:
+    """What counts where the file has nothing: the key's own variable, passwords that were made at random."""
+    # A section that is no table is not ours to mend: it is told with all the rest.
+    realtime, asterisk = (
+        table if isinstance(table := data.setdefault(section, {}), dict) else {} for section in ("realtime", "asterisk")
+    )
+    if os.environ.get("XAI_API_KEY"):
+        realtime.setdefault("api_key", os.environ["XAI_API_KEY"])
     for name in GENERATED:
-        section, key = name.split("__")
-        table = data.setdefault(section, {})
-        if isinstance(table, dict) and not table.get(key) and (own / name).is_file():
-            table[key] = (own / name).read_text("utf-8").strip()
+        key = name.removeprefix("asterisk__")
+        if not asterisk.get(key) and (own / name).is_file():
+            asterisk[key] = (own / name).read_text("utf-8").strip()
 
 
 def _handed_secrets(own: Path) -> list[Path]:
