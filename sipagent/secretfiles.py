@@ -10,10 +10,23 @@ import secrets
 from pathlib import Path
 
 from sipagent.config.base import GENERATED
+from sipagent.errors import ToolError
 
 
 def ensure(run_dir: Path) -> Path:
-    """Make what is missing in `run_dir`/secrets; returns the folder."""
+    """Make what is missing in `run_dir`/secrets; returns the folder.
+
+    Raises:
+        ToolError: it cannot be made there.
+    """
+    try:
+        return _ensure(run_dir)
+    except OSError as error:
+        what = f"{error.filename or run_dir}: {error.strerror}"
+        raise ToolError(f"{what}: run_dir (SIPAGENT_RUN_DIR) must be a folder of this user's own") from None
+
+
+def _ensure(run_dir: Path) -> Path:
     folder = run_dir / "secrets"
     folder.mkdir(parents=True, exist_ok=True)
     run_dir.chmod(0o700)

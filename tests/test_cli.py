@@ -15,8 +15,10 @@ import typer
 from typer.testing import CliRunner
 
 from sipagent import cli
-from sipagent.cli import node
+from sipagent.cli import node, policy
+from sipagent.errors import ToolError
 
+CONFIG = '[agents.a]\ninstructions = "x"\n[numbers]\n"*" = "a"\n'
 HEAVY = ("fastapi", "uvicorn", "sqlalchemy", "mcp", "opentelemetry", "pocketsphinx", "sipagent.app", "sipagent.demo")
 
 
@@ -53,9 +55,17 @@ def test_a_reload_tells_what_did_not_read_it(monkeypatch: pytest.MonkeyPatch, tm
         return 200, {"needs_restart": [], "note": "no Asterisk answers"}
 
     monkeypatch.setattr(node, "run_async", answered)
-    (tmp_path / "sipagent.toml").write_text('[agents.a]\ninstructions = "x"\n[numbers]\n"*" = "a"\n')
+    (tmp_path / "sipagent.toml").write_text(CONFIG)
     told = CliRunner().invoke(node.app, ["reload", "--config", str(tmp_path / "sipagent.toml")])
     assert told.output.splitlines() == ["reloaded; new calls follow the new configuration", "but no Asterisk answers"]
+
+
+def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sipagent.toml").write_text(CONFIG)
+    arguments = ["flow-graph", "--config", str(tmp_path / "sipagent.toml"), "--svg", str(tmp_path / "none" / "x.svg")]
+    told = CliRunner().invoke(policy.app, arguments)
+    assert isinstance(told.exception, ToolError)
+    assert str(told.exception) == f"{tmp_path}/none/x.svg: No such file or directory"
 
 
 def test_a_worker_is_started_with_what_a_worker_needs() -> None:

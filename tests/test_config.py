@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sipagent import secretfiles, switch
 from sipagent.config import Settings, load
-from sipagent.errors import ConfigError
+from sipagent.errors import ConfigError, ToolError
 
 EXAMPLE = Path(__file__).parents[1] / "sipagent.example.toml"
 GOOD = """
@@ -201,6 +201,35 @@ def test_numbers_are_the_short_form_of_routes() -> None:
         (("*98",), "agent:other"),
         (("*",), "agent:other"),
     ]
+
+
+def test_a_run_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match=r"/file/run/secrets: Not a directory: run_dir \(SIPAGENT_RUN_DIR\)"):
+        secretfiles.ensure(tmp_path / "file" / "run")
+
+
+def test_secrets_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = secretfiles.ensure(tmp_path / ".run") / "asterisk__password"
+
+    def refused(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    text = write(GOOD)
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **b: (refused if path.name == file.name else read)(path, *a, **b)
+    )
+    with pytest.raises(ConfigError, match=r"asterisk__password: Permission denied"):
+        load(text)
+
+
+@pytest.mark.parametrize("name", ["SIPAGENT_ASTERISK__RTP_PORTS", "SIPAGENT_ROUTES"])
+def test_a_variable_that_is_no_json_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, '["hunter2"')
+    with pytest.raises(ConfigError, match=f"^{name}: not JSON") as error:
+        load(write(GOOD))
+    assert "hunter2" not in str(error.value)
 
 
 def test_generated_passwords_are_private_and_kept(tmp_path: Path) -> None:

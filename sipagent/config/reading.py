@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from sipagent.config.base import GENERATED
 from sipagent.config.policy import problems
@@ -30,10 +31,16 @@ def load(path: Path | None) -> Settings:
     file = path or Path("sipagent.toml")
     text, data = _read(file)
     own = _run_dir(data) / "secrets"
-    _take_unwritten(own, data)
     data.setdefault("folder", str(file.parent))
     try:
+        _take_unwritten(own, data)
         settings = Settings(**data, _secrets_dir=[own, *_handed_secrets(own)])
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}: secrets there must be readable for this user") from None
+    except SettingsError as error:
+        raise ConfigError(
+            f"{_named(error)}: not JSON, as lists and tables of the environment are: {error.__cause__}"
+        ) from None
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, text, item) for item in _told_once(error.errors()))) from None
     found = [_placed(file, text, [str(key) for key in problem.where], problem.what) for problem in problems(settings)]
@@ -64,6 +71,12 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
 
 def _run_dir(data: dict[str, Any]) -> Path:
     return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
+
+
+def _named(error: SettingsError) -> str:
+    """Which variable it is about: pydantic tells no more than the section."""
+    text = getattr(error.__cause__, "doc", None)
+    return next((name for name, value in os.environ.items() if value == text), str(error))
 
 
 def _take_unwritten(own: Path, data: dict[str, Any]) -> None:
