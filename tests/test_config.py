@@ -103,6 +103,25 @@ def test_mistakes_are_named(text: str, told: list[str]) -> None:
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("phone_user", '"an na"'),
+        ("phone_user", '"general"'),
+        ("phone_password", '"hunter2;x"'),
+        ("rtp_ports", "[900, 1023]"),
+        ("rtp_ports", "[10000, 10002]"),
+        ("sip_address", '"10.0.0.5; foo"'),
+        ("sip_address", '""'),
+    ],
+)
+def test_what_asterisks_files_cannot_hold_is_refused_by_check(key: str, value: str) -> None:
+    """And not by `asterisk up` alone, or by Asterisk itself."""
+    with pytest.raises(ConfigError, match=rf"sipagent\.toml:8: asterisk\.{key}: ") as error:
+        load(write(GOOD + f"[asterisk]\n{key} = {value}\n"))
+    assert "hunter2" not in str(error.value)
+
+
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         load(write(GOOD + "[realtime]\nmodle = 'x'\n[control]\nprot = 1\n"))
