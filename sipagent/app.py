@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from sipagent.config import Settings
 from sipagent.control import api, api_calls, api_metrics, api_probes, api_recordings, api_service
+from sipagent.control.api import Reloaded
 from sipagent.control.audit import Audit
 from sipagent.control.door import Door
 from sipagent.control.endpoints import Endpoints
@@ -61,7 +62,8 @@ class Anew:
     """How a configuration comes in force again: read it, tell the switch."""
 
     load: Callable[[], Settings]
-    switch: Callable[[Settings], Awaitable[None]]
+    switch: Callable[[Settings], Awaitable[str]]
+    """Gives what the operator should know, "" where there is nothing."""
 
 
 def prompt_voice(settings: Settings, flite: Sequence[str]) -> Voice:
@@ -278,8 +280,8 @@ class ControlProcess:
             with contextlib.suppress(asyncio.CancelledError):
                 await working
 
-    async def reload(self) -> list[str]:
-        """Read the configuration anew and put it in force for new calls; what waits for a restart all the same.
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew and put it in force for new calls; tells what is not in force all the same.
 
         Raises:
             ConfigError, ToolError: it cannot be used; the old one stays in force, unless the text says otherwise.
@@ -293,7 +295,7 @@ class ControlProcess:
             await speak_prompts(settings, self._flite)
             if self._serving:
                 self._serving.renew()
-            await self._anew.switch(settings)
+            note = await self._anew.switch(settings)
             there = [number for number, worker in self.live.workers.items() if worker.state]
             answers = await asyncio.gather(
                 *(self._hub.ask(worker, Reload(), RELOAD_TIMEOUT_S) for worker in there), return_exceptions=True
@@ -304,11 +306,11 @@ class ControlProcess:
             if refused:
                 raise ConfigError("; ".join(refused))
             fixed = _needs_restart(self._started_with, settings)
-            log.info("reloaded", needs_restart=fixed)
+            log.info("reloaded", needs_restart=fixed, **({"note": note} if note else {}))
             self._settings = settings
             self._recorder.follow(settings)
             self.sessions.follow(settings)
-            return fixed
+            return Reloaded(needs_restart=fixed, note=note)
 
 
 def _records(settings: Settings) -> Records | None:

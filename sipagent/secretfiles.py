@@ -1,6 +1,6 @@
 """Passwords nobody chose: made at random on first use, kept in the run folder, readable by its user only.
 
-They are ordinary secrets files (`section__key`), so the configuration reads them like any other.
+They are files as other secrets are (`section__key`), but whatever somebody wrote goes over them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,24 @@ import contextlib
 import secrets
 from pathlib import Path
 
-GENERATED = ("asterisk__password", "asterisk__phone_password")
+from sipagent.config.base import GENERATED
+from sipagent.errors import ToolError
 
 
 def ensure(run_dir: Path) -> Path:
-    """Make what is missing in `run_dir`/secrets; returns the folder."""
+    """Make what is missing in `run_dir`/secrets; returns the folder.
+
+    Raises:
+        ToolError: it cannot be made there.
+    """
+    try:
+        return _ensure(run_dir)
+    except OSError as error:
+        what = f"{error.filename or run_dir}: {error.strerror}"
+        raise ToolError(f"{what}: run_dir (SIPAGENT_RUN_DIR) must be a folder of this user's own") from None
+
+
+def _ensure(run_dir: Path) -> Path:
     folder = run_dir / "secrets"
     folder.mkdir(parents=True, exist_ok=True)
     run_dir.chmod(0o700)

@@ -52,8 +52,14 @@ async def asterisk(
         yield server
 
 
-async def reload(root: Root, settings: Settings) -> None:
-    """Have the Asterisk that runs from our run folder read its configuration anew; one elsewhere is its admin's."""
+async def reload(root: Root, settings: Settings) -> str:
+    """Have the Asterisk that runs from our run folder read its configuration anew; one elsewhere is its admin's.
+
+    Returns what the operator should know: an Asterisk of ours that is away has not read it.
+    """
     config = asterisk_config(settings)
-    if asterisk_run.running_pid(config) is not None:
+    if asterisk_run.answers(config):
         await asterisk_run.reload(config, root)
+    elif (config.etc / "asterisk.conf").exists():
+        return f"no Asterisk answers at {config.socket_dir}: it gets trunks, queues and mailboxes when it starts"
+    return ""

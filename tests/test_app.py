@@ -20,13 +20,15 @@ class Node:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.file = self.written()
+        self.note = ""
+        """What the switch has to say at the next reload."""
         self.control = ControlProcess(self.file, (), (), anew=Anew(lambda: self.file, self._switch))
 
     def written(self, **changes: Any) -> Settings:
         return Settings(**{"agents": {"any": {"instructions": "any"}}, "run_dir": self._folder, **changes})
 
-    async def _switch(self, _settings: Settings) -> None:
-        pass
+    async def _switch(self, _settings: Settings) -> str:
+        return self.note
 
 
 @pytest.fixture
@@ -40,12 +42,19 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 async def test_what_needs_a_restart_is_told_until_there_is_one(node: Node) -> None:
     node.file = node.written(control={"port": 9999})
-    assert await node.control.reload() == ["control"]
-    assert await node.control.reload() == ["control"]
+    assert (await node.control.reload()).needs_restart == ["control"]
+    assert (await node.control.reload()).needs_restart == ["control"]
     node.file = node.written(control={"port": 9999}, records={"keep_days": 7})
-    assert await node.control.reload() == ["control", "records"]
+    assert (await node.control.reload()).needs_restart == ["control", "records"]
     node.file = node.written()
-    assert await node.control.reload() == []  # as it was started
+    assert (await node.control.reload()).needs_restart == []  # as it was started
+
+
+async def test_what_the_switch_did_not_take_is_told(node: Node) -> None:
+    node.note = "no Asterisk answers"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(node.control.api()), base_url="http://api") as http:
+        answer = await http.post("/v1/reload")
+    assert answer.json() == {"needs_restart": [], "note": "no Asterisk answers"}
 
 
 async def test_a_call_back_is_queued_as_the_file_in_force_says(node: Node) -> None:

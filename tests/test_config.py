@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from sipagent import secretfiles
+from sipagent import secretfiles, switch
 from sipagent.config import Settings, load
-from sipagent.errors import ConfigError
+from sipagent.errors import ConfigError, ToolError
 
 EXAMPLE = Path(__file__).parents[1] / "sipagent.example.toml"
 GOOD = """
@@ -103,6 +103,25 @@ def test_mistakes_are_named(text: str, told: list[str]) -> None:
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("phone_user", '"an na"'),
+        ("phone_user", '"general"'),
+        ("phone_password", '"hunter2;x"'),
+        ("rtp_ports", "[900, 1023]"),
+        ("rtp_ports", "[10000, 10002]"),
+        ("sip_address", '"10.0.0.5; foo"'),
+        ("sip_address", '""'),
+    ],
+)
+def test_what_asterisks_files_cannot_hold_is_refused_by_check(key: str, value: str) -> None:
+    """And not by `asterisk up` alone, or by Asterisk itself."""
+    with pytest.raises(ConfigError, match=rf"sipagent\.toml:8: asterisk\.{key}: ") as error:
+        load(write(GOOD + f"[asterisk]\n{key} = {value}\n"))
+    assert "hunter2" not in str(error.value)
+
+
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         load(write(GOOD + "[realtime]\nmodle = 'x'\n[control]\nprot = 1\n"))
@@ -154,6 +173,25 @@ def test_generated_passwords_stay_under_the_secrets_that_were_handed_to_us(
     assert load(write(GOOD)).asterisk.password.get_secret_value() == "theirs"
 
 
+def test_a_password_in_the_file_stands_over_the_generated_one(tmp_path: Path) -> None:
+    """And so for every reader of the file: Asterisk's configuration, the workers, the phone that the demo shows."""
+    generated = secretfiles.ensure(tmp_path / ".run") / "asterisk__phone_password"
+    asterisk = switch.asterisk_config(load(write(GOOD + "[asterisk]\npassword = 'written'\nphone_password = ''\n")))
+    assert asterisk.ari_password == "written"
+    assert asterisk.phone_password == generated.read_text()
+
+
+def test_what_somebody_put_into_the_run_folder_stands_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = secretfiles.ensure(tmp_path / ".run")
+    (folder / "realtime__api_key").write_text("by-hand")
+    monkeypatch.setenv("SIPAGENT_SECRETS_DIR", str(folder))
+    settings = load(write(GOOD + "[asterisk]\npassword = 'written'\n[realtime]\napi_key = 'from-file'\n"))
+    assert settings.realtime.api_key.get_secret_value() == "by-hand"
+    assert settings.asterisk.password.get_secret_value() == "written", "the same folder handed to us is no other"
+
+
 def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_API_KEY", "xai-123")
     settings = load(write(GOOD))
@@ -161,6 +199,12 @@ def test_the_keys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.realtime.endpoint == "wss://api.x.ai/v1/realtime"
     assert "xai-123" not in repr(settings)
     assert "xai-123" not in settings.model_dump_json()
+
+
+def test_a_section_that_is_no_table_is_told_with_the_keys_variable_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_API_KEY", "xai-123")
+    with pytest.raises(ConfigError, match=r"sipagent\.toml:1: realtime: a table is needed"):
+        load(write("realtime = 3\n" + GOOD))
 
 
 def test_long_prompts_live_beside_the_file(tmp_path: Path) -> None:
@@ -176,6 +220,35 @@ def test_numbers_are_the_short_form_of_routes() -> None:
         (("*98",), "agent:other"),
         (("*",), "agent:other"),
     ]
+
+
+def test_a_run_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match=r"/file/run/secrets: Not a directory: run_dir \(SIPAGENT_RUN_DIR\)"):
+        secretfiles.ensure(tmp_path / "file" / "run")
+
+
+def test_secrets_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = secretfiles.ensure(tmp_path / ".run") / "asterisk__password"
+
+    def refused(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    text = write(GOOD)
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **b: (refused if path.name == file.name else read)(path, *a, **b)
+    )
+    with pytest.raises(ConfigError, match=r"asterisk__password: Permission denied"):
+        load(text)
+
+
+@pytest.mark.parametrize("name", ["SIPAGENT_ASTERISK__RTP_PORTS", "SIPAGENT_ROUTES"])
+def test_a_variable_that_is_no_json_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, '["hunter2"')
+    with pytest.raises(ConfigError, match=f"^{name}: not JSON") as error:
+        load(write(GOOD))
+    assert "hunter2" not in str(error.value)
 
 
 def test_generated_passwords_are_private_and_kept(tmp_path: Path) -> None:

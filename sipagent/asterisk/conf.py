@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sipagent.asterisk.root import Root
 from sipagent.audio import SAMPLE_RATE_HZ, write_wav
+from sipagent.config.base import ASTERISK_NAME, ASTERISK_SECRET, ASTERISK_SECTIONS, RTP_PORTS_A_CALL
 from sipagent.errors import ConfigError
 from sipagent.tones import hold_music
 
@@ -28,16 +29,10 @@ MAX_FILES = 65536
 SOCKET_PATH_BYTES = 107
 """A Unix socket's path, sockaddr_un's 108 bytes less the closing zero."""
 
-RTP_PORTS_A_CALL = 4
 _FOLDERS = ("lib/agi-bin", "lib/keys", "log", "spool/recording", "spool/tmp", "spool/voicemail", "spool/monitor",
             "spool/cache", "music")  # fmt: skip
 _INCLUDED = ("trunks.d", "dialplan.d", "acl.d", "queues.d", "voicemail.d")
 _VARIABLE = re.compile(r"@([A-Z_]+)@")
-_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
-_SECRET = re.compile(r"[!-~]+")
-_COMMENT_STARTS = ";"
-# Names of Asterisk's own sections; a phone of that name would change the section's meaning.
-_TAKEN_NAMES = {"general", "global", "system", "anonymous", "transport-udp", "transport-tcp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +77,10 @@ class AsteriskConfig:
             raise ConfigError(f"workers is {self.workers}: at least one worker takes calls")
         for name in ("app", "ari_user", "phone_user"):
             value = getattr(self, name)
-            if not _PLAIN.fullmatch(value) or value in _TAKEN_NAMES:
+            if not ASTERISK_NAME.fullmatch(value) or value in ASTERISK_SECTIONS:
                 raise ConfigError(f"asterisk.{name} is {value!r}: letters, digits, dot, dash; no name of Asterisk's")
         for name in ("ari_password", "phone_password"):
-            value = getattr(self, name)
-            if not _SECRET.fullmatch(value) or _COMMENT_STARTS in value or value.startswith(("<", "@")):
+            if not ASTERISK_SECRET.fullmatch(getattr(self, name)):
                 raise ConfigError(f"asterisk.{name} must be printable ASCII without blanks and semicolons")
 
     @property

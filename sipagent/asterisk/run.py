@@ -215,7 +215,7 @@ async def reload(config: AsteriskConfig, root: Root) -> None:
         ConfigError: as `render`; nothing has been changed then.
         ToolError: no Asterisk runs from this folder, or it did not take the configuration.
     """
-    if running_pid(config) is None:
+    if not answers(config):
         raise ToolError(f"no Asterisk runs from {config.run_dir}; `sipagent asterisk up` starts one")
     render(config, root)
     for line in RELOAD:
@@ -259,8 +259,16 @@ async def _get(config: AsteriskConfig, target: str) -> tuple[int, bytes]:
     return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body
 
 
+def answers(config: AsteriskConfig) -> bool:
+    """An Asterisk hears commands in this run folder. It may be another container's: no process that we could see."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        # EAGAIN: others wait for it already. It is there, whether it answers in time is for `command` to say.
+        return probe.connect_ex(str(config.socket_dir / "asterisk.ctl")) in {0, errno.EAGAIN}
+
+
 def running_pid(config: AsteriskConfig) -> int | None:
-    """The Asterisk that runs from this run folder, by its pid file; None when there is none."""
+    """The Asterisk that runs from this run folder, by its pid file; None when there is none that we can signal."""
     try:
         pid = int((config.socket_dir / "asterisk.pid").read_text())
         # A pid is used again after a crash: only a process that names our folder is ours.

@@ -74,6 +74,8 @@ def reload(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     print("reloaded; new calls follow the new configuration")
     if fixed := answer["needs_restart"]:
         print(f"changed, but read at the start only: {', '.join(f'[{name}]' for name in fixed)}")
+    if note := answer.get("note"):  # a node of before has none
+        print(f"but {note}")
 
 
 def _reload_on_hangup(control: ControlProcess) -> None:

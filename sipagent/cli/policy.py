@@ -14,6 +14,7 @@ from sipagent import config, worker
 from sipagent.asterisk import shown
 from sipagent.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, group, pair, run_async
 from sipagent.config import LogSettings
+from sipagent.errors import ToolError
 from sipagent.flow import graph
 from sipagent.flow.phrases import RECORDING
 from sipagent.flow.prompts import read_recording
@@ -117,6 +118,9 @@ def flow_graph(
     """Routes, menus and where they lead, as a Mermaid flowchart or as SVG."""
     drawn = graph.graph(config.load(config_file))
     if as_svg:
-        as_svg.write_text(graph.svg(drawn), "utf-8")
+        try:
+            as_svg.write_text(graph.svg(drawn), "utf-8")
+        except OSError as error:
+            raise ToolError(f"{as_svg}: {error.strerror}") from None
     else:
         print(graph.mermaid(drawn), end="")

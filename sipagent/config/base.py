@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 """Of a menu, a queue ...: small letters, since Asterisk's files and channel variables hold it too."""
 Variable = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """What may stand in braces in a prompt."""
+ASTERISK_NAME = re.compile(r"[A-Za-z0-9._-]+")
+ASTERISK_SECRET = re.compile(r"(?![<@])[!-:<-~]+")
+"""A semicolon begins a comment of Asterisk's files."""
+ASTERISK_SECTIONS = {"general", "global", "system", "anonymous", "transport-udp", "transport-tcp"}
+"""Asterisk's own; a phone of that name would change the section's meaning."""
+RTP_PORTS_A_CALL = 4
+GENERATED = ("asterisk__password", "asterisk__phone_password")
+"""Secrets that are made at random, in the run folder, for whoever writes none: they count below the file."""
 
 
 class Section(BaseModel):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from sipagent.config.base import GENERATED
 from sipagent.config.policy import problems
 from sipagent.config.settings import Settings
 from sipagent.config.tools import KINDS
@@ -28,12 +30,17 @@ def load(path: Path | None) -> Settings:
     """
     file = path or Path("sipagent.toml")
     text, data = _read(file)
-    secrets_dirs = _secrets_dirs(data)
-    if os.environ.get("XAI_API_KEY"):
-        data.setdefault("realtime", {}).setdefault("api_key", os.environ["XAI_API_KEY"])
+    own = _run_dir(data) / "secrets"
     data.setdefault("folder", str(file.parent))
     try:
-        settings = Settings(**data, _secrets_dir=secrets_dirs)
+        _take_unwritten(own, data)
+        settings = Settings(**data, _secrets_dir=[own, *_handed_secrets(own)])
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}: secrets there must be readable for this user") from None
+    except SettingsError as error:
+        raise ConfigError(
+            f"{_named(error)}: not JSON, as lists and tables of the environment are: {error.__cause__}"
+        ) from None
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, text, item) for item in _told_once(error.errors()))) from None
     found = [_placed(file, text, [str(key) for key in problem.where], problem.what) for problem in problems(settings)]
@@ -66,14 +73,31 @@ def _run_dir(data: dict[str, Any]) -> Path:
     return Path(os.environ.get("SIPAGENT_RUN_DIR") or str(data.get("run_dir") or ".run"))
 
 
-def _secrets_dirs(data: dict[str, Any]) -> list[Path]:
-    """The generated ones, and over them the ones that somebody handed us (later folders win)."""
-    named = (
-        _run_dir(data) / "secrets",
-        os.environ.get("CREDENTIALS_DIRECTORY"),
-        os.environ.get("SIPAGENT_SECRETS_DIR"),
+def _named(error: SettingsError) -> str:
+    """Which variable it is about: pydantic tells no more than the section."""
+    text = getattr(error.__cause__, "doc", None)
+    return next((name for name, value in os.environ.items() if value == text), str(error))
+
+
+def _take_unwritten(own: Path, data: dict[str, Any]) -> None:
+    """What counts where the file has nothing: the key's own variable, passwords that were made at random."""
+    # A section that is no table is not ours to mend: it is told with all the rest.
+    realtime, asterisk = (
+        table if isinstance(table := data.setdefault(section, {}), dict) else {} for section in ("realtime", "asterisk")
     )
-    return [Path(name) for name in named if name and Path(name).is_dir()]
+    if os.environ.get("XAI_API_KEY"):
+        realtime.setdefault("api_key", os.environ["XAI_API_KEY"])
+    for name in GENERATED:
+        key = name.removeprefix("asterisk__")
+        if not asterisk.get(key) and (own / name).is_file():
+            asterisk[key] = (own / name).read_text("utf-8").strip()
+
+
+def _handed_secrets(own: Path) -> list[Path]:
+    """The folders that somebody handed us (later ones win)."""
+    named = (os.environ.get("CREDENTIALS_DIRECTORY"), os.environ.get("SIPAGENT_SECRETS_DIR"))
+    there = [Path(name) for name in named if name and Path(name).is_dir()]
+    return [folder for folder in there if not (own.is_dir() and folder.samefile(own))]
 
 
 def _with_prompt_files(settings: Settings, file: Path) -> Settings:

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from sipagent.config.base import Port, PortRange, Section, is_loopback, is_private
+from sipagent.config.base import (
+    ASTERISK_NAME,
+    ASTERISK_SECRET,
+    ASTERISK_SECTIONS,
+    RTP_PORTS_A_CALL,
+    Port,
+    PortRange,
+    Section,
+    is_loopback,
+    is_private,
+)
 from sipagent.config.destinations import Destination
 from sipagent.config.limits import Waiting
 from sipagent.config.trunks import Network
@@ -31,7 +41,7 @@ class AsteriskSettings(Section):
     password: SecretStr = SecretStr("")
     app: str = Field("sipagent", pattern=r"^[A-Za-z0-9_-]+$")
     """Worker N registers `APP-N`; the dialplan tries them."""
-    sip_address: str = "127.0.0.1"
+    sip_address: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:-]+$")
     """Where `asterisk up` listens for SIP; 0.0.0.0 to be called from other machines."""
     sip_port: Port = 5060
     rtp_ports: PortRange = (10000, 19999)
@@ -62,6 +72,27 @@ class AsteriskSettings(Section):
         # A name is taken as it is: where it leads is known to whoever gave it, and may change.
         if re.fullmatch(r"[0-9.]+|.*:.*", value) and not is_loopback(value) and not is_private(value):
             raise ValueError("ARI and its password cross it in clear: an address of loopback or of a private network")
+        return value
+
+    @field_validator("phone_user")
+    @classmethod
+    def _a_name_of_its_own(cls, value: str) -> str:
+        if not ASTERISK_NAME.fullmatch(value) or value in ASTERISK_SECTIONS:
+            raise ValueError("letters, digits, dot, dash; no name of Asterisk's own sections")
+        return value
+
+    @field_validator("phone_password")
+    @classmethod
+    def _writable(cls, value: SecretStr) -> SecretStr:
+        if (text := value.get_secret_value()) and not ASTERISK_SECRET.fullmatch(text):
+            raise ValueError("printable ASCII without blanks and semicolons, and neither < nor @ first")
+        return value
+
+    @field_validator("rtp_ports")
+    @classmethod
+    def _asterisk_takes_them(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] < 1024 or value[1] - value[0] + 1 < RTP_PORTS_A_CALL:
+            raise ValueError(f"[{value[0]}, {value[1]}]: first and last of 1024 to 65535, four ports a call")
         return value
 
     @model_validator(mode="after")

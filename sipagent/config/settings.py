@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from sipagent.config.base import Name, Variable
+from sipagent.config.base import GENERATED, Name, Variable
 from sipagent.config.destinations import Destination
 from sipagent.config.ivr import Announcement, Collect, Dial, Mailbox, Menu, Queue
 from sipagent.config.limits import Limits
@@ -40,6 +41,21 @@ from sipagent.config.watching import Probe, ProbeName, TracingSettings
 from sipagent.config.webhooks import Webhook
 
 STANDIN_KEY = "stand-in"
+
+
+class _Secrets(NestedSecretsSettingsSource):
+    """Files `section__key` in folders, a later one over those before it."""
+
+    def __init__(self, source: PydanticBaseSettingsSource, folders: Sequence[Path]) -> None:
+        super().__init__(source, folders, "ok", secrets_prefix="", secrets_nested_delimiter="__")
+
+
+class _ByHand(_Secrets):
+    """What somebody put into the run folder's own; what we made there stands below the file (`load`)."""
+
+    @classmethod
+    def load_secrets(cls, path: Path) -> dict[str, str]:
+        return {name: text for name, text in super().load_secrets(path).items() if name not in GENERATED}
 
 
 class Settings(BaseSettings):
@@ -173,6 +189,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over secrets over the file (`init_settings`, filled by `load`)."""
-        secrets = NestedSecretsSettingsSource(file_secret_settings, secrets_prefix="", secrets_nested_delimiter="__")
-        return env_settings, secrets, init_settings
+        """Environment over secrets over the file (`init_settings`, filled by `load`).
+
+        Secrets are those in the folders that were handed to us, over those in the run folder, which `load` names first.
+        """
+        folders = getattr(file_secret_settings, "secrets_dir", None) or ()
+        handed, by_hand = _Secrets(file_secret_settings, folders[1:]), _ByHand(file_secret_settings, folders[:1])
+        return env_settings, handed, by_hand, init_settings

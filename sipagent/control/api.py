@@ -76,6 +76,8 @@ class Reloaded(BaseModel):
 
     needs_restart: list[str]
     """Sections that were changed and are read at the start only."""
+    note: str = ""
+    """What the operator should know: that Asterisk is away and has not read it, say."""
 
 
 class Calls(BaseModel):
@@ -84,7 +86,7 @@ class Calls(BaseModel):
     calls: list[CallView]
 
 
-Reload = Callable[[], Awaitable[list[str]]]
+Reload = Callable[[], Awaitable[Reloaded]]
 MAX_BODY_BYTES = 1 << 20
 """The largest there is, a call's variables, is 50 KB."""
 
@@ -103,7 +105,7 @@ class Api(FastAPI):
 def build(live: Live, reload: Reload, *more: APIRouter, troubles: Callable[[], list[str]] = list) -> FastAPI:
     """The application over the node's live state, and `more`. `troubles` are for readyz.
 
-    `reload()` gives the sections that need a restart all the same, and raises what is wrong with the file.
+    `reload()` raises what is wrong with the file.
     """
     app = Api(
         title="sipagent",
@@ -142,7 +144,7 @@ def build(live: Live, reload: Reload, *more: APIRouter, troubles: Callable[[], l
     async def reload_configuration() -> Response | Reloaded:
         """Read the configuration anew; new calls get it, calls that are up keep theirs."""
         try:
-            return Reloaded(needs_restart=await reload())
+            return await reload()
         except SipAgentError as error:
             return problem(422, "The configuration was not taken", str(error))
 

@@ -9,8 +9,8 @@ from sipagent.control import api, api_records
 from sipagent.control.live import Live
 
 
-async def nothing() -> list[str]:
-    return []
+async def nothing() -> api.Reloaded:
+    return api.Reloaded(needs_restart=[])
 
 
 @pytest.mark.parametrize(

@@ -275,8 +275,8 @@ def test_all_calls_end_in_one_of_the_series_that_were_there_from_the_start(node:
 # --- over HTTP
 
 
-async def _nothing() -> list[str]:
-    return []
+async def _nothing() -> api.Reloaded:
+    return api.Reloaded(needs_restart=[])
 
 
 @pytest.fixture

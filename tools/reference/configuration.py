@@ -30,7 +30,10 @@ meets them; `sipagent check` names what is wrong.
 
 Any key can be set by the environment, which goes over the file: `[control] workers` is `SIPAGENT_CONTROL__WORKERS`.
 Secrets can be files named `section__key` in `SIPAGENT_SECRETS_DIR`, in systemd's credentials folder or in
-`<run_dir>/secrets`. A change needs `sipagent reload`; of `run_dir`, `[asterisk]`, `[media]`, `[control]`, `[records]`,
+`<run_dir>/secrets`; they go over the file, too. Only `asterisk__password` and `asterisk__phone_password` of
+`<run_dir>/secrets` stand below it: they are made at random for whoever writes none.
+
+A change needs `sipagent reload`; of `run_dir`, `[asterisk]`, `[media]`, `[control]`, `[records]`,
 `[webhooks]`, `[worker]`, `[standin]` and `[log]` a restart.
 """
     return "\n".join([head, *_section("", Settings)])

@@ -28,8 +28,8 @@ KEY = base64.b64encode(bytes(32)).decode()
 REFUSED = "refused"
 
 
-async def nothing() -> list[str]:
-    return []
+async def nothing() -> api.Reloaded:
+    return api.Reloaded(needs_restart=[])
 
 
 @asynccontextmanager
