@@ -1,8 +1,9 @@
 """A leg out: somebody's phone rings, and answers or does not. The one door by which a call leaves us.
 
-`permitted` asks the dial policy, counts, and tells of a refusal; nothing is dialled without it. A `Leg` is originated
-by us into our own application, so that we hear of everything that happens to it and choose whom it talks to. `result`
-of a leg that was not answered is a word that an agent can tell the caller.
+`permitted` asks the dial policy, counts, and tells of a refusal; nothing is dialled without it. A `Leg` is in our own
+application before it rings, so that we hear of everything that happens to it and choose whom it talks to; nobody
+follows it to where its far end would send it. `result` of a leg that was not answered is a word that an agent can tell
+the caller.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 from sipagent import model
 from sipagent.ari import events
 from sipagent.ari.client import AriClient, ChannelEvents
-from sipagent.ari.objects import ChannelHandle
+from sipagent.ari.objects import ChannelHandle, until_started
 from sipagent.errors import AriError, DialingRefused
 from sipagent.flow.machine import ToDial
 from sipagent.house import House
@@ -38,6 +39,7 @@ _RESULTS = {
     19: "no answer",
     20: "not available",
     21: "declined",
+    23: "moved",
     25: "it leads back to us",
     27: "unreachable",
     28: "invalid number",
@@ -192,22 +194,28 @@ class Leg:
             trunk=trunk,
             purpose=self._errand.purpose,
         )
+        shown = shown_number(to.trunk, settings, shown)
         query = {
             "endpoint": dial_string(to.number, to.trunk, settings),
             "app": self._house.ari.app,
             "appArgs": "leg",
             "channelId": self.channel.id,
-            "callerId": shown_number(to.trunk, settings, shown),
-            "timeout": f"{to.timeout_s:.0f}",
         }
+        dial = {"timeout": f"{to.timeout_s:.0f}"}
         if for_channel:
-            query["originator"] = for_channel
+            query["originator"] = dial["caller"] = for_channel
         variables = {f"PJSIP_HEADER(add,{name})": value for name, value in (headers or {}).items()}
+        if shown:
+            # The private one goes before the id that `dial` copies from the caller.
+            variables |= {"CALLERID(num)": shown, "CONNECTEDLINE(priv-num,i)": shown}
         if not self._errand.comes_back:
             group, _, _ = dialled_group(to.trunk, self._errand.number(self._house)).partition("@")
             variables["GROUP(dialled)"] = group
         try:
-            await self._house.ari.request("POST", "channels", query, {"variables": variables})
+            # Not `POST channels`: that one follows a "302 Moved" wherever it leads, by any trunk, and asks nobody.
+            await self._house.ari.request("POST", "channels/create", query, {"variables": variables})
+            await until_started(self.happenings, self._house.ari)
+            await self._house.ari.request("POST", f"channels/{self.channel.id}/dial", dial)
         except AriError as error:
             self._rung = Rung(f"unreachable ({error})", UNREACHABLE)
         else:
@@ -219,7 +227,8 @@ class Leg:
             async with asyncio.timeout(timeout_s + GRACE_S):
                 while True:
                     match await self.happenings.next():
-                        case events.StasisStart():
+                        # The first once more, when the socket was away meanwhile.
+                        case events.StasisStart(channel=up) | events.ChannelStateChange(channel=up) if up.state == "Up":
                             self._answered_at = time.monotonic()
                             return Rung(ANSWERED)
                         case events.ChannelDestroyed() as gone:

@@ -117,6 +117,9 @@ class Orphans:
                 undo.close()  # it has waited for who was here before us, and is a call like any other
                 self._worker.on_call(ari_events.StasisStart(channel, came, self._ari.app))
                 return
+            if known is None and channel.state != "Up" and (args or came)[:1] == ["leg"]:
+                await handle.hang_up(16)  # it rang for a call that is no more
+                return
             if known is None or self._worker.ending:
                 log.warning("orphan_channel", channel=channel.name)
                 await handle.continue_in(*APOLOGY_EXTENSION)

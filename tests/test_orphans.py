@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from sipagent import carried
 from sipagent.ari.events import Channel, DialplanCep
 from sipagent.carried import Carried
 from sipagent.orphans import Orphans
+from tests.waiting import until
 
 
 class Ari:
@@ -19,16 +21,24 @@ class Ari:
     def __init__(self) -> None:
         self.there: dict[str, tuple[Channel, dict[str, str]]] = {}
         self.moved: list[str] = []
+        self.hung_up: list[str] = []
 
     def has(self, name: str, app_data: str, **variables: str) -> None:
         dialplan = DialplanCep(app_name="Stasis", app_data=app_data)
         self.there[name] = Channel(id=name, name=f"PJSIP/{name}", dialplan=dialplan), variables
 
+    def listen(self, _channel: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     async def channels(self) -> list[Channel]:
         return [channel for channel, _ in self.there.values()]
 
     async def request(self, method: str, uri: str, query: dict[str, str]) -> dict[str, Any]:
-        _, channel, what = uri.split("/")
+        _, channel, *rest = uri.split("/")
+        if method == "DELETE":
+            self.hung_up.append(channel)
+            return {}
+        (what,) = rest
         if (method, what) == ("GET", "variable"):
             return {"value": self.there[channel][1].get(query["variable"], "")}
         assert (method, what) == ("POST", "move")
@@ -65,3 +75,11 @@ async def test_who_has_taken_a_call_is_left_to_the_call() -> None:
     ari.has("ringing", "sipagent-1,leg")
     await orphans(ari).adopt(1, "dead")
     assert ari.moved == ["ringing leg"]
+
+
+async def test_a_phone_that_rings_for_nobody_is_let_off() -> None:
+    ari = Ari()
+    ari.has("ringing", "sipagent-2,leg")
+    us = orphans(ari)
+    us.take(ari.there["ringing"][0])
+    await until(lambda: ari.hung_up == ["ringing"], "its end")

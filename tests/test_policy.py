@@ -167,6 +167,15 @@ def test_what_does_not_fit_is_named(tmp_path: Path, text: str, expected: str) ->
     assert expected in told(tmp_path, text)
 
 
+@pytest.mark.parametrize("number", ["+449098790123", "02079460123", "12345678", "*21*0049123#"])
+def test_no_member_of_a_queue_is_outside(tmp_path: Path, number: str) -> None:
+    """Asterisk rings members by itself, and the dial policy is not asked."""
+    text = f"""[[routes]]\ngo = "queue:q"\n[queues.q]\nmembers = ["401@pbx", "reception@pbx", "{number}@pbx"]
+[trunks.pbx]\npreset = "generic-ip"\nhosts = ["192.0.2.1"]\nregion = "GB"\n"""
+    (line,) = told(tmp_path, text).splitlines()[-1:]
+    assert f"sipagent.toml:6: queues.q.members: '{number}@pbx' leads outside" in line
+
+
 @pytest.mark.parametrize(
     ("first", "second", "reached"),
     [

@@ -173,7 +173,7 @@ async def external_media(
                 },
                 {"variables": dict(variables)},
             )
-            await _until_started(happenings, ari)
+            await until_started(happenings, ari)
             address = await channel.variable("UNICASTRTP_LOCAL_ADDRESS")
             local_port = await channel.variable("UNICASTRTP_LOCAL_PORT")
             if not (address and local_port.isdigit()):
@@ -204,13 +204,13 @@ async def snoop(channel: ChannelHandle, *, spy: str) -> AsyncIterator[Snoop]:
             await ari.request(
                 "POST", f"channels/{channel.id}/snoop/{handle.id}", {"spy": spy, "app": ari.app, "appArgs": "snoop"}
             )
-            await _until_started(happenings, ari)
+            await until_started(happenings, ari)
             yield Snoop(handle, happenings)
         finally:
             await handle.hang_up(16)
 
 
-async def _until_started(happenings: ChannelEvents, ari: AriClient) -> None:
+async def until_started(happenings: ChannelEvents, ari: AriClient) -> None:
     """The request that makes a channel answers before the channel is in our application."""
     try:
         async with asyncio.timeout(STASIS_START_TIMEOUT_S):

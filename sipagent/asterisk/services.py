@@ -47,8 +47,11 @@ def queue(name: str, one: Queue, settings: Settings) -> str:
     lines = [f"[{name}]", *(f"{key} = {value}" for key, value in options.items())]
     for member in one.members:
         number, endpoint = split_member(member)
-        # Whether somebody is there is known of the endpoint, not of each of its extensions.
-        lines.append(f"member => {dial_string(number, endpoint, settings)},0,{member},PJSIP/{endpoint}")
+        # Whether somebody is there is known of the endpoint, not of each of its extensions. It is in use with any one
+        # call up; an extension behind a trunk rings all the same (the last field is its own ringinuse), and says itself
+        # that it is busy.
+        line = f"member => {dial_string(number, endpoint, settings)},0,{member},PJSIP/{endpoint}"
+        lines.append(line + (",yes" if number and endpoint in settings.trunks else ""))
     return "\n".join(lines) + "\n"
 
 

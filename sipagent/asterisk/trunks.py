@@ -82,10 +82,18 @@ def dialplan(name: str, trunk: Trunk, others: Iterable[str] = ()) -> str:
 
     `others` are trunks of the same networks: a call of theirs may come in here, and is counted as theirs.
     """
-    go = f"Gosub(trunk,s,1({name},{trunk.channels},${{EXTEN}}))"
-    includes = [f"numbers.{each}" for each in (name, *others)] + (["echo-test"] if trunk.auth.kind == "accept" else [])
+    sealed = "media_encryption" in _ENCRYPTION[trunk.srtp]
+    go = f"Gosub(trunk,s,1({name},{trunk.channels},${{EXTEN}}{',tls' if sealed else ''}))"
+    includes = [f"numbers.{each}" for each in (name, *others)]
+    echo = []
+    if trunk.auth.kind == "accept":
+        if sealed:  # it goes before what is included
+            echo = [f"exten => 600,1,Gosub(by-tls,s,1({name}))", " same => n,Goto(echo,s,1)"]
+        else:
+            includes.append("echo-test")
     return "\n".join((
         f"[trunk.{name}]",
+        *echo,
         *(f"include => {context}" for context in includes),
         "",
         f"[numbers.{name}]",
@@ -182,8 +190,10 @@ _ENCRYPTION: dict[str, Options] = {
 def _who(name: str, trunk: Trunk) -> Options:
     """How the far end is known and how we are known to it."""
     if trunk.auth.kind == "accept":
-        # It comes by what it likes, so no transport of its own; behind its own NAT, so its contact is rewritten.
-        return {"auth": f"{name}.auth", "identify_by": "username", "rewrite_contact": "yes"}
+        # It comes by what it likes, so no transport of its own; behind its own NAT, so its contact is rewritten. Where
+        # that is to be TLS, it is called by TLS or not at all: the keys of SDES stand in our INVITE.
+        by = {"transport": "transport-tls"} if trunk.transport == "tls" else {}
+        return {**by, "auth": f"{name}.auth", "identify_by": "username", "rewrite_contact": "yes"}
     options = {"transport": f"transport-{trunk.transport}"}
     if trunk.auth.kind in {"digest", "register"}:
         options["outbound_auth"] = f"{name}.auth"

@@ -127,7 +127,7 @@ class Queue(Section):
     """People who answer in turn (Asterisk's app_queue)."""
 
     members: tuple[Annotated[str, Field(pattern=r"^([0-9A-Za-z+*#._-]+@)?[A-Za-z0-9._-]+$")], ...] = Field(min_length=1)
-    """Phone accounts, or extensions of a trunk as 401@pbx."""
+    """Phone accounts, or extensions of a trunk as 401@pbx; no numbers outside, which the dial policy would not see."""
     strategy: Literal[
         "ringall", "leastrecent", "fewestcalls", "random", "rrmemory", "linear", "wrandom", "rrordered"
     ] = "ringall"

@@ -14,6 +14,7 @@ from sipagent.config.destinations import ALONE, Destination
 from sipagent.config.ivr import Text
 from sipagent.config.routes import Route
 from sipagent.config.tool_policy import tool_problems
+from sipagent.numbers import MAX_EXTENSION, Kind, Number
 
 if TYPE_CHECKING:
     from sipagent.config.settings import Settings
@@ -186,9 +187,20 @@ def _queues(settings: Settings) -> Iterator[Problem]:
         if queue.then == f"queue:{name}":
             yield Problem(("queues", name, "then"), "a queue cannot be what follows it: where do callers go at last?")
         for member in queue.members:
-            endpoint = member.rpartition("@")[2]
+            number, _, endpoint = member.rpartition("@")
             if endpoint not in settings.endpoints:
                 yield Problem(("queues", name, "members"), _nobody("phone or trunk", endpoint, settings.endpoints))
+            elif endpoint in settings.trunks and _leads_outside(settings.trunks[endpoint].e164(number)):
+                yield Problem(
+                    ("queues", name, "members"),
+                    f"{member!r} leads outside, where Asterisk would ring it unseen by the dial policy: members are "
+                    "phones and extensions; others are reached by [dials] or [transfers]",
+                )
+
+
+def _leads_outside(number: Number) -> bool:
+    """As the dial policy sees it, but for names, which are no numbers of anybody's."""
+    return number.kind is not Kind.NAME and (number.text.startswith("+") or len(number.text) > MAX_EXTENSION)
 
 
 def _others(settings: Settings) -> Iterator[Problem]:

@@ -56,6 +56,7 @@ _LEG_RESULTS = {
     "invalid number": "invalid_number", "not available": "unreachable", "unreachable": "unreachable",
     "lines are full": "congestion", "network congestion": "congestion", "network out of order": "congestion",
     "all lines are busy": "congestion", "it leads back to us": "loop", "given up": "given_up",
+    "moved": "declined",
 }  # fmt: skip
 LEG_RESULTS = frozenset({*_LEG_RESULTS.values(), "refused", OTHER})
 _REFUSALS = (

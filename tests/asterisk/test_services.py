@@ -30,8 +30,8 @@ def test_only_its_own_keys_lead_out_of_a_queue() -> None:
 
 def test_members_are_extensions_of_a_trunk_or_phones() -> None:
     queues = services.files(Settings(**COMPANY))["queues.d/queues.conf"]
-    assert "member => PJSIP/401@pbx,0,401@pbx,PJSIP/pbx" in queues
-    assert "member => PJSIP/phone,0,phone,PJSIP/phone" in queues
+    assert "member => PJSIP/401@pbx,0,401@pbx,PJSIP/pbx,yes\n" in queues
+    assert "member => PJSIP/phone,0,phone,PJSIP/phone\n" in queues
 
 
 def test_positions_are_announced_where_wanted() -> None:

@@ -111,6 +111,18 @@ class TestNumbers:
             assert trunks.dialplan(name, trunk).count("include => numbers.") == 1
 
 
+class TestKeysOfSrtp:
+    @pytest.mark.parametrize("srtp", ["required", "optional"])
+    def test_they_travel_by_tls_both_ways_and_to_the_echo_too(self, srtp: str) -> None:
+        login = {"password": "a-long-secret-of-a-phone"}
+        trunk = Trunk(preset="phone", transport="tls", srtp=srtp, auth=login, numbers=["100"])  # type: ignore[arg-type]
+        assert "\ntransport = transport-tls\n" in trunks.pjsip("anna", trunk)
+        text = trunks.dialplan("anna", trunk)
+        assert "exten => 100,1,Gosub(trunk,s,1(anna,4,${EXTEN},tls))" in text
+        assert "exten => 600,1,Gosub(by-tls,s,1(anna))\n same => n,Goto(echo,s,1)\n" in text
+        assert "echo-test" not in text
+
+
 class TestTransports:
     def test_nothing_is_rendered_unless_it_is_set(self) -> None:
         assert "type =" not in trunks.transports(AsteriskSettings(), {})
@@ -194,7 +206,8 @@ class TestARealAsterisk:
         assert "ws" in await switch.cli("pjsip show transport transport-ws")
 
     async def test_has_the_numbers(self, switch: Asterisk) -> None:
-        assert "Gosub(trunk,s,1(vonage-1,30,${EXTEN}))" in await switch.cli("dialplan show 02079460123@trunk.vonage-1")
+        there = await switch.cli("dialplan show 02079460123@trunk.vonage-1")
+        assert "Gosub(trunk,s,1(vonage-1,30,${EXTEN},tls))" in there
         assert "existence" in await switch.cli("dialplan show 100@trunk.vonage-1")
 
     async def test_reload_brings_and_takes_trunks(self, switch: Asterisk, root: Root) -> None:

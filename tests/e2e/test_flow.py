@@ -372,6 +372,23 @@ async def test_a_queue_serves(company: Callable[..., Awaitable[Rig]], root: Root
         await node.nothing_left()
 
 
+async def test_a_member_rings_while_their_trunk_has_another_call(
+    company: Callable[..., Awaitable[Rig]], root: Root, tmp_path: Path
+) -> None:
+    log = tmp_path / "invites.log"
+    rung = ANSWERS.replace("<action>", '<action><log message="rung"/>', 1)
+    async with desk(root.command("sipp"), rung, tmp_path, log=log) as port:
+        node = await company(port)
+        async with node.phone() as neighbour, node.phone() as phone:
+            await neighbour.dial("400")
+            assert await neighbour.wait_answered()
+            await phone.dial("200")
+            await until(lambda: log.read_text().count("rung") == 2, "the member to ring")
+            assert not neighbour.ended
+        await node.ended(2)
+        await node.nothing_left(standin_sees=False)
+
+
 async def test_a_key_takes_the_caller_out_of_the_queue(
     company: Callable[..., Awaitable[Rig]], root: Root, tmp_path: Path
 ) -> None:

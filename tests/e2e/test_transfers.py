@@ -325,6 +325,25 @@ async def test_the_conversation_travels_with_the_call(company: Company, root: Ro
         await node.nothing_left()
 
 
+@pytest.mark.parametrize("caller_id", [{}, {"allow": ["+442079460123"]}], ids=["the caller", "a number of ours"])
+async def test_who_is_shown_to_the_desk(
+    company: Company, root: Root, tmp_path: Path, caller_id: dict[str, list[str]]
+) -> None:
+    log = tmp_path / "invite.log"
+    seen = ANSWERS.replace("</action></recv>", '<log message="[$them]"/></action></recv>', 1)
+    async with desk(root.command("sipp"), seen, tmp_path, log=log) as port:
+        trunks = {"pbx": {"preset": "generic-ip", "hosts": [f"127.0.0.1:{port}"], "qualify": 0,
+                          "caller_id": caller_id}}  # fmt: skip
+        node = await company(standin=script(tmp_path, "desk"), **places(), trunks=trunks)
+        async with node.phone() as phone:
+            await asks_for_sales(phone, root)
+            await until(lambda: result(node) == "answered", "the transfer")
+        shown = "442079460123" if caller_id else node.asterisk.config.phone_user
+        assert f"sip:{shown}@" in log.read_text().replace("+", "")
+        await node.ended()
+        await node.nothing_left()
+
+
 async def test_a_caller_who_holds_is_waited_for(company: Company, root: Root, tmp_path: Path) -> None:
     """The model hears no music, no patience runs out, and what was being said goes on where it stopped."""
     changes = places() | {"agent": {"greeting": "Hello.", "no_input_s": 2.0}, "transfers": {}}

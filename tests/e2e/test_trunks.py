@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import secrets
+import socket
+import ssl
 
 import aiohttp
 import pytest
@@ -74,6 +78,16 @@ class TestAPbxOverTlsAndSrtp:
             await phone.dial("302")
             assert not await phone.wait_answered()
         assert town.agents.starts == []
+
+    async def test_keys_in_clear_are_refused(self, town: Town) -> None:
+        async with town.phone(town.pbx) as phone:
+            await phone.dial("305")
+            assert not await phone.wait_answered()
+            assert phone.end is not None
+            assert (phone.end.event, phone.end.status) == (SipEvent.REFUSED, 488)
+        assert town.agents.starts == []
+        log = (town.switch.config.run_dir / "log/messages.log").read_text(errors="replace")
+        assert "trunk office is to come by TLS and came by UDP" in log
 
     async def test_a_call_goes_out_to_an_extension(self, town: Town) -> None:
         await call_out(town, "201", "office")
@@ -177,6 +191,60 @@ class TestADeskPhone:
         assert 'SecurityEvent="FailedACL"' in town.security_log
 
 
+class TestAPhoneThatIsToComeByTls:
+    """By hand: what it is sent is what counts."""
+
+    async def test_it_is_called_by_tls(self, town: Town) -> None:
+        context = ssl.create_default_context(cafile=town.tls.tls_ca)
+        reader, writer = await asyncio.open_connection(US, town.tls.tls_port, ssl=context)
+        port = writer.get_extra_info("sockname")[1]
+        try:
+            challenge = ""
+            for status in ("401", "200"):
+                writer.write(self.register("sealed", "TLS", port, challenge).encode())
+                challenge = (await reader.readuntil(b"\r\n\r\n")).decode()
+                assert challenge.startswith(f"SIP/2.0 {status} ")
+            await self.ring(town, "sealed")
+            async with asyncio.timeout(PATIENCE_S):
+                invite = (await reader.readuntil(b"a=crypto:")).decode()
+            assert invite.startswith("INVITE sip:sealed@")
+        finally:
+            writer.close()
+        await town.quiet()
+
+    async def test_who_came_by_udp_is_not_called(self, town: Town) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(type=socket.SOCK_DGRAM) as phone:
+            phone.setblocking(False)
+            phone.bind(("127.0.0.1", 0))
+            phone.connect((US, town.switch.config.sip_port))
+            challenge = ""
+            for status in ("401", "200"):
+                phone.send(self.register("unsealed", "UDP", phone.getsockname()[1], challenge).encode())
+                challenge = (await loop.sock_recv(phone, 65536)).decode()
+                assert challenge.startswith(f"SIP/2.0 {status} ")
+            await self.ring(town, "unsealed")
+            await town.quiet()  # it could not be called
+            with pytest.raises(BlockingIOError):
+                phone.recv(65536)
+
+    @staticmethod
+    async def ring(town: Town, user: str) -> None:
+        app = town.switch.config.app
+        await town.agents.request("POST", f"channels?endpoint=PJSIP/{user}&app={app}-1&appArgs=ring&timeout=2")
+
+    @staticmethod
+    def register(user: str, transport: str, port: int, challenge: str) -> str:
+        way = f"127.0.0.1:{port}"
+        lines = ["REGISTER sip:x SIP/2.0", f"Via: SIP/2.0/{transport} {way};branch=z9hG4bK{secrets.token_hex(8)}",
+                 f"From: <sip:{user}@{US}>;tag=1", f"To: <sip:{user}@{US}>", f"Call-ID: {transport}",
+                 f"CSeq: {2 if challenge else 1} REGISTER",
+                 f"Contact: <sip:{user}@{way};transport={transport.lower()}>;expires=60", "Max-Forwards: 70",
+                 *([digest(user, "sip:x", challenge, DESK_PASSWORD)] if challenge else []),
+                 "Content-Length: 0", "", ""]  # fmt: skip
+        return "\r\n".join(lines)
+
+
 class TestABrowser:
     """SIP over a WebSocket (RFC 7118), as the proxy in front passes it on: by hand, since browsers are heavy."""
 
@@ -187,7 +255,8 @@ class TestABrowser:
             async with session.ws_connect(url, protocols=["sip"]) as socket:
                 for password, status in ((None, 401), ("not-the-password", 401), (DESK_PASSWORD, 200)):
                     challenge = "" if password is None else await self.register(socket, "")
-                    answer = await self.register(socket, self.digest(challenge, password) if password else "")
+                    login = digest("tab", "sip:tab.invalid", challenge, password) if password else ""
+                    answer = await self.register(socket, login)
                     assert answer.startswith(f"SIP/2.0 {status} "), answer
                 contacts = await town.switch.cli("pjsip show contacts")
                 assert re.search(r"tab/sip:tab@127\.0\.0\.1:\d+", contacts), contacts
@@ -204,20 +273,19 @@ class TestABrowser:
         await socket.send_str("\r\n".join(line for n, line in enumerate(lines) if line or n > len(lines) - 3))
         return str((await socket.receive(PATIENCE_S)).data)
 
-    @staticmethod
-    def digest(challenge: str, password: str) -> str:
-        """RFC 2617 with qop, as Asterisk asks for it."""
-        header = challenge.partition("WWW-Authenticate: Digest ")[2].split("\r")[0]
-        asked = dict(re.findall(r'(\w+)="?([^",\r]+)"?', header))
 
-        def md5(*parts: str) -> str:
-            return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+def digest(user: str, uri: str, challenge: str, password: str) -> str:
+    """RFC 2617 with qop, as Asterisk asks for it of a REGISTER."""
+    header = challenge.partition("WWW-Authenticate: Digest ")[2].split("\r")[0]
+    asked = dict(re.findall(r'(\w+)="?([^",\r]+)"?', header))
 
-        uri = "sip:tab.invalid"
-        mine = md5("tab", asked["realm"], password)
-        response = md5(mine, asked["nonce"], "00000001", "abc", "auth", md5("REGISTER", uri))
-        return (
-            f'Authorization: Digest username="tab", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}", '
-            f'response="{response}", qop=auth, nc=00000001, cnonce="abc", algorithm=MD5'
-            + (f', opaque="{asked["opaque"]}"' if "opaque" in asked else "")
-        )
+    def md5(*parts: str) -> str:
+        return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+    mine = md5(user, asked["realm"], password)
+    response = md5(mine, asked["nonce"], "00000001", "abc", "auth", md5("REGISTER", uri))
+    return (
+        f'Authorization: Digest username="{user}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}", '
+        f'response="{response}", qop=auth, nc=00000001, cnonce="abc", algorithm=MD5'
+        + (f', opaque="{asked["opaque"]}"' if "opaque" in asked else "")
+    )

@@ -80,6 +80,19 @@ type = identify
 endpoint = agents
 match = 127.0.0.4
 
+[bare]
+type = endpoint
+transport = transport-udp
+context = from-agents
+disallow = all
+allow = ulaw
+aors = bare
+media_encryption = sdes
+
+[bare]
+type = aor
+contact = sip:127.0.0.4:{sip_port}
+
 [clear]
 type = endpoint
 transport = transport-tls
@@ -97,6 +110,8 @@ exten => 301,1,Set(REDIRECTING(from-num,i)=301)
  same => n,Set(REDIRECTING(reason,i)=unconditional)
  same => n,Dial(PJSIP/401@agents,20)
 exten => 302,1,Dial(PJSIP/402@clear,20)
+exten => 305,1,Dial(PJSIP/405@bare,20)
+ same => n,Hangup(${HANGUPCAUSE})
 exten => 303,1,Dial(PJSIP/403@agents,20,b(two-hops^s^1))
 exten => 304,1,Dial(PJSIP/401@agents,20,b(traced^s^1))
 
@@ -261,6 +276,8 @@ def our_trunks(pbx_tls_port: int = 1, carrier_port: int = 1, impostor_port: int 
         "fenced": {"preset": "phone", "auth": {"password": DESK_PASSWORD}, "networks": ["127.0.0.9"]},
         "impostor": {"preset": "pbx", "hosts": [f"127.0.0.1:{impostor_port}"], "transport": "tls", "qualify": 1,
                      "networks": ["127.0.0.7"]},
+        "sealed": {"preset": "phone", "transport": "tls", "srtp": "required", "auth": {"password": DESK_PASSWORD}},
+        "unsealed": {"preset": "phone", "transport": "tls", "srtp": "required", "auth": {"password": DESK_PASSWORD}},
         "tab": {"preset": "webrtc", "auth": {"password": DESK_PASSWORD}, "numbers": ["_4XX"]},
         "desk": {"preset": "phone", "auth": {"password": DESK_PASSWORD}, "numbers": ["_4XX"]},
     }  # fmt: skip
@@ -281,10 +298,10 @@ async def switches(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Asyn
                                 tls_ca=str(folder / "ca.pem"))  # fmt: skip
 
     ours, theirs = tls(US), tls(PBX)
-    carrier_port = free_port()
+    carrier_port, our_port = free_port(), free_port()
     pbx_files = {"transports.conf": trunks.transports(theirs, {}), "dialplan.d/pbx.conf": PBX_DIALPLAN,
                  "trunks.d/subscriber.conf": SUBSCRIBER.format(address=PBX),
-                 "trunks.d/pbx.conf": PBX_SIP.format(tls_port=ours.tls_port)}  # fmt: skip
+                 "trunks.d/pbx.conf": PBX_SIP.format(tls_port=ours.tls_port, sip_port=our_port)}  # fmt: skip
     carrier_files = {"trunks.d/subscriber.conf": SUBSCRIBER.format(address=CARRIER),
                      "dialplan.d/carrier.conf": CARRIER_DIALPLAN,
                      "trunks.d/carrier.conf": CARRIER_SIP.format(password=PASSWORD.replace(";", "\\;"))}  # fmt: skip
@@ -301,7 +318,10 @@ async def switches(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Asyn
                                                    files=carrier_files), root))  # fmt: skip
         switch = await start(
             Asterisk(
-                make_config(folder / "switch", sip_host=US, files=our_files, tls_port=ours.tls_port, ice=True), root
+                make_config(
+                    folder / "switch", sip_host=US, sip_port=our_port, files=our_files, tls_port=ours.tls_port, ice=True
+                ),
+                root,
             )
         )
         yield Town(switch, pbx, carrier, root.command("sipp"), ours, our, impostor)
