@@ -294,8 +294,8 @@ class MediaBridge:
             self._talking, self.spurt_at = True, now
         if self.barge_in.agent(frame):
             self.agent_voiced_at = now
-            if not self._told:
+            if not self._told and not self.sealed:
                 self._told = True
-                if self.on_talk and not self.sealed:
+                if self.on_talk:
                     self.on_talk(self.queue.item_id)
         return True

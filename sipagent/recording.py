@@ -38,6 +38,8 @@ class Recording:
         """A route or an agent says that this call is recorded."""
         self.announced = False
         """The caller has been told."""
+        self.announcing = False
+        """They are being told."""
         self._call_id, self._emit, self._send = call_id, emit, send
         self._pausing: dict[str, None] = {}  # in the order they came
         self._id = ""
@@ -52,7 +54,7 @@ class Recording:
     @property
     def due(self) -> bool:
         """It should be on and is not yet."""
-        return self.wanted and self._tap is None
+        return self.wanted and self._tap is None and not self.announcing
 
     @property
     def paused_by(self) -> tuple[str, ...]:

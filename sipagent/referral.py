@@ -65,9 +65,8 @@ class Referral:
                 result = (await leg.ring(shown=self.number, for_channel=old.id)).result
             except (DialingRefused, ValueError) as refusal:
                 result = str(refusal)
-            there = room()
             if result == ANSWERED:
-                result = await _let_in(leg, there)
+                result = await _let_in(leg, room())
             if result == ANSWERED:
                 self.caller.become(leg.channel, leg.happenings)
                 undo.push_async_callback(made.pop_all().aclose)
@@ -81,8 +80,6 @@ class Referral:
         await asyncio.sleep(NOTIFIED_S)  # Asterisk tells of one REFER more than once
         if result == ANSWERED:
             await old.hang_up(16)
-            if there is not None:
-                await there.record()
 
 
 async def _let_in(leg: Leg, room: Room | None) -> str:

@@ -52,6 +52,8 @@ class Room:
         self._bridge: BridgeHandle | None = None
         self._call_id = ""
         self._let_in = False
+        self._over = False
+        """Nothing is heard or said here any more."""
         self._loop: object = None
         """Which loop is played, if one is."""
 
@@ -116,9 +118,11 @@ class Room:
         await self._undo.aclose()
 
     async def _leave_media(self) -> None:
+        self._over = True
         self.stop_loop()
         self.recording.end()
         self.media.stop()
+        self.media.flush()  # nobody waits for the end of what is not played any more
         await self._undo_media.aclose()
 
     def interruptible_by(self, settings: BargeInSettings) -> None:
@@ -137,10 +141,15 @@ class Room:
             return
         if settings.recording.announcement and not recording.announced:
             try:
+                recording.announcing = True
                 await self._announce(Phrase(settings.recording.announcement, settings.call.language))
             except ConfigError as error:
                 recording.wanted = False
                 log.error("not_recorded", error=str(error))
+                return
+            finally:
+                recording.announcing = False
+            if self._over:
                 return
         recording.announced = True
         recording.begin(self.media, self.law)

@@ -107,6 +107,7 @@ class Talk:
 
     def lost(self) -> None:
         """The session is gone: what the model was about to do will not happen."""
+        self.client = None  # what a tool has found is for the next one
         voiced_at = self._media.barge_in.voiced_at  # since the agent last spoke
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
         speaks = self.kept.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)

@@ -53,6 +53,8 @@ You have called them; they did not call you. When they have said hello, begin wi
 """
 WHY = """You call because: {reason}
 """
+HOLD_DOUBTED_S = 60.0
+"""A hold of which the worker before told, and of which nothing more is heard."""
 HISTORY_CHARS = 6000
 """Of what was said, for a session that must be told: ten minutes of talk."""
 
@@ -153,6 +155,8 @@ class Visit:
         `back`: Asterisk's word for how it was where another worker had sent them.
         """
         flow = self._flow
+        if self._held:
+            self._group.create_task(self._doubt_hold())
         if back is None or go.kind == "agent":  # an agent goes on with them, wherever they were
             flow.begin(go, self._loop.time())
         else:
@@ -286,6 +290,13 @@ class Visit:
             (self._conversation.talk.hold if held else self._conversation.talk.resume)()
         self._woken.set()
 
+    async def _doubt_hold(self) -> None:
+        """They held us when their worker died, and may have come back when nobody was there to hear of it."""
+        since_s = self._held_s
+        await asyncio.sleep(HOLD_DOUBTED_S)
+        if self._held_s == since_s:
+            self._on_hold(False)
+
     def _stop_listening(self) -> None:
         """Beside whatever comes next: a closing handshake is a round trip."""
         self._understood = ""
@@ -336,6 +347,8 @@ class Visit:
         self._recording.wanted |= agent.record
         if self._room is None:
             self._room = self._new_room()
+        if self._story.answered_s is None:
+            await self._caller.channel.ring()
         we_ask = order is not None and self._story.disposition is None
         control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
         text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")
@@ -372,8 +385,6 @@ class Visit:
                 leave=functools.partial(self._leave_for, conversation),
             )
         )
-        if self._story.answered_s is None:
-            await self._caller.channel.ring()
         conversation.dial()
         if self._held:
             conversation.talk.hold()
@@ -520,6 +531,8 @@ class Visit:
         referral = Referral(self._call_id, self._caller, self._number, self._endpoint, self._house, self._emit)
         await referral.follow(number, lambda: self._room, self._undo)
         self._story.changed.set()  # the channel that carries it may be another one
+        if self._room is not None:
+            await self._room.record()  # whoever has come has not been told yet
         self._referred = False
 
     # --- what the operator may ask

@@ -15,6 +15,7 @@ import pytest
 
 from sipagent import model, transfer
 from sipagent import talk as talk_module
+from sipagent import visit as visit_module
 from sipagent.ari.client import ChannelEvents
 from sipagent.audio import Law
 from sipagent.caller import Caller
@@ -331,6 +332,45 @@ async def test_what_a_tool_found_while_there_was_no_session_is_told_to_the_next(
         await until(lambda: bool(stay.of(model.SessionRecovered)), "another session")
         told = stay.server.sessions[-1].record.received_types
         await until(lambda: "conversation.item.create" in told and "response.create" in told, "the result")
+
+
+async def test_what_waited_for_the_end_of_an_answer_that_the_session_took_with_it_is_told_to_the_next(
+    comes: Comes,
+) -> None:
+    async with comes("agent:reception") as stay:
+        await stay.greeted()
+        talk = stay.conversation.talk
+        talk.lost()
+        talk.send_results({"f": "found"}, respond=True)
+        assert talk._late == {"f": "found"}
+
+
+async def test_an_answer_behind_an_announcement_is_noticed(comes: Comes) -> None:
+    """Else the agent would be asked whether it is there while it speaks."""
+    async with comes("agent:reception") as stay:
+        await stay.greeted()
+        media, spoken = stay.room.media, len(stay.of(model.AgentSpoke))
+        media.sealed += 1
+        media.play("announcement", pattern(Law.ULAW, 7, 0, 1600))
+        media.play("answer", pattern(Law.ULAW, 8, 0, 6400))
+        media.play_end("answer")
+        await until(lambda: media.queue.item_id == "announcement", "the announcement")
+        await until(lambda: media.queue.item_id == "answer", "its end")
+        media.sealed -= 1
+        await until(lambda: len(stay.of(model.AgentSpoke)) > spoken, "the answer to be noticed")
+
+
+async def test_a_hold_of_which_nothing_more_is_heard_is_doubted(comes: Comes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have come back while no worker was there."""
+    monkeypatch.setattr(visit_module, "HOLD_DOUBTED_S", 0.01)
+    carried = Carried(
+        app="a-1", call_id="call", endpoint="e", called="100", caller="1", law="ulaw", started_at=time.time(),
+        answered=True, step="agent:reception", held=True,
+    )  # fmt: skip
+    async with comes("agent:reception", carried) as stay:
+        await until(lambda: bool(stay.of(model.CallRetrieved)), "the doubt")
+        await until(lambda: bool(stay.of(model.SessionOpened)), "the agent")
+        assert stay.room.media.to_model == stay.conversation.talk.kept.take
 
 
 @pytest.mark.parametrize("how", ["dial", "warm", "conference"])

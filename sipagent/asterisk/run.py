@@ -202,6 +202,7 @@ RELOAD = (
     "module reload res_pjsip_outbound_registration.so",
     "module reload app_queue.so",
     "module reload app_voicemail.so",
+    "module reload res_ari.so",
 )
 """In this order: an endpoint names its address list and its context. None of them touches a call that is up."""
 
