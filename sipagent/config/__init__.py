@@ -11,7 +11,6 @@ ConfigError that names file, line, key and mend.
 from sipagent.config.reading import load, run_dir_of
 from sipagent.config.sections import (
     Agent,
-    AsteriskSettings,
     BargeInSettings,
     CallSettings,
     ControlSettings,
@@ -25,6 +24,7 @@ from sipagent.config.sections import (
     WorkerSettings,
 )
 from sipagent.config.settings import Settings
+from sipagent.config.switch import AsteriskSettings
 from sipagent.config.trunks import Trunk
 from sipagent.config.watching import TracingSettings
 

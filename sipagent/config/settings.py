@@ -22,7 +22,6 @@ from sipagent.config.outward import Digits, Outbound, Supervisors
 from sipagent.config.routes import Hours, Pattern, Route
 from sipagent.config.sections import (
     Agent,
-    AsteriskSettings,
     CallSettings,
     ControlSettings,
     LogSettings,
@@ -33,6 +32,7 @@ from sipagent.config.sections import (
     StandinSettings,
     WorkerSettings,
 )
+from sipagent.config.switch import AsteriskSettings
 from sipagent.config.tools import Tool, ToolName
 from sipagent.config.transfers import DialPolicy, Transfer
 from sipagent.config.trunks import Trunk
