@@ -16,14 +16,14 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import msgspec
 import structlog
 
 from sipagent import carried as carried_by
 from sipagent import model, tracecontext
+from sipagent.adoption import claim, stay_with_them
 from sipagent.ari import events as ari_events
 from sipagent.ari.client import ChannelEvents
-from sipagent.ari.objects import STASIS_START_TIMEOUT_S, ChannelHandle, drop_bridges, mixing_bridge
+from sipagent.ari.objects import ChannelHandle, drop_bridges
 from sipagent.audio import Law
 from sipagent.call_over import CallOver, verdict
 from sipagent.caller import Caller, Gone
@@ -54,7 +54,6 @@ QUALITY_EVERY_S = 10.0
 GONE_GRACE_S = 0.5
 """Asterisk's word that a caller left comes within milliseconds of the refusal it explains."""
 CARRY_EVERY_S = 0.2
-NOT_FOUND = 404
 LOOP_CAUSE = 25
 """Q.850: exchange routing error."""
 APOLOGY_EXTENSION = ("sipagent", "apology")
@@ -239,16 +238,12 @@ class Call:
 
     async def _take_over(self, carried: Carried, undo: AsyncExitStack) -> tuple[Destination, Visitor]:
         """What the dead worker had made goes, and the caller stays; two who talk with each other are left to it."""
-        caller, ari = self._watch(self._caller), self._house.ari
-        # Before anything else, so that nobody takes it from us.
-        ours = msgspec.structs.replace(carried, app=ari.app, run=self._house.run)
-        await caller.channel.set_variable(carried_by.VARIABLE, ours.text())
-        with contextlib.suppress(AriError):
-            await ari.request("DELETE", f"channels/{caller.channel.id}/moh")  # played to them meanwhile
+        caller = self._watch(self._caller)
+        await claim(carried, caller.channel, self._house)
         if carried.leg:
-            left = carried.app if carried.app != ari.app else ""
-            await self._stay_with_them(caller.channel, ChannelHandle(ari, carried.leg), undo, left=left)
-        await drop_bridges(ari, self.id)
+            self._watches = True
+            await stay_with_them(carried, caller.channel, self._house, self.id, undo)
+        await drop_bridges(self._house.ari, self.id)
         self.recording.wanted = carried.record
         for by in carried.paused:
             self.recording.pause(by)
@@ -256,33 +251,6 @@ class Call:
             self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
         )
         return Destination(carried.step), visitor
-
-    async def _stay_with_them(
-        self, caller: ChannelHandle, leg: ChannelHandle, undo: AsyncExitStack, *, left: str
-    ) -> None:
-        """Somebody has taken the call: it is over when one of the two hangs up.
-
-        A channel that is moved from the application that it `left` leaves its bridge: then they get a new one, within
-        milliseconds. Empty: it is ours already.
-        """
-        ari = self._house.ari
-        happenings = undo.enter_context(ari.listen(leg.id))
-        undo.push_async_callback(leg.hang_up, 16)
-        try:
-            # Also where it says so already: who hung up while nobody was there is not found, and no event tells.
-            await leg.set_variable(carried_by.LEG_VARIABLE, f"{ari.app} {self.id}")
-            if left:
-                await ari.request("POST", f"channels/{leg.id}/move", {"app": ari.app, "appArgs": "leg"})
-                await drop_bridges(ari, self.id, leg.id)
-                bridge = await undo.enter_async_context(mixing_bridge(ari, self.id))
-                await _until_here(happenings)
-                await bridge.add(caller, leg)
-            self._watches = True
-            await Caller(leg, happenings).until_gone()
-        except AriRefused as refusal:
-            if refusal.status != NOT_FOUND:
-                raise
-        raise CallOver(CallOutcome(Reason.COMPLETED, "the other side hung up"))
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
         """What another worker must know rides on the channel, `CARRY_EVERY_S` old; what was said, `SAID_WITHIN_S`."""
@@ -504,11 +472,3 @@ class Call:
             if self._story.answered_s and outcome.reason is not Reason.CALLER_HANGUP:
                 await self._story.look_at_quality(self._caller.channel)
             await self._caller.channel.hang_up(outcome.cause)
-
-
-async def _until_here(happenings: ChannelEvents) -> None:
-    """A channel that was moved to us is in our application, or gone, which its next reader will see."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(STASIS_START_TIMEOUT_S):
-            while not isinstance(await happenings.next(), ari_events.StasisStart):
-                pass

@@ -154,7 +154,7 @@ class Conversation:
     async def run(self) -> object:
         """The caller is here. Returns how the talk ended, the last word being heard, or what `left` was set to."""
         result = await self._run()
-        self.talk.end_company()  # whatever comes next must not wait behind it
+        self.talk.company.end()  # whatever comes next must not wait behind it
         if not self.left.done():
             self.left.set_result(result)  # from here on nobody can take the caller out of this talk
         return self.left.result()
@@ -163,7 +163,7 @@ class Conversation:
         talk, call = self.talk, self._settings.call
         greet = not self._goes_on
         if self._goes_on:
-            talk.keep_company(HOLD)  # they have waited already: the answer cuts a soft sound, and would wait for a word
+            talk.company.keep(HOLD)  # they have waited already: the answer cuts a soft sound, and would wait for a word
         elif self._connecting is not None and not self._connecting.done():
             self._room.play([Phrase(call.one_moment, call.language)])
         try:
@@ -197,7 +197,7 @@ class Conversation:
         except RealtimeFull:
             if not self._settings.realtime.waiting:
                 raise
-            self.talk.end_company()  # there is music of its own, and words, where they stand in line
+            self.talk.company.end()  # there is music of its own, and words, where they stand in line
             await in_line(self.line, self._open, self._room, self._settings, self._agent.language, self._emit)
             self._room.interruptible_by(self._agent.barge_in)
             self.talk.owes |= self._goes_on  # the caller has been waiting
@@ -229,17 +229,17 @@ class Conversation:
             filler.cancel()
             await asyncio.wait({filler})
             if self._playing_hold:  # a word that was begun is heard to its end, music is not
-                self.talk.hush()
+                self.talk.company.hush()
                 self._playing_hold = False
 
     async def _keep_company(self) -> None:
         """Nobody waits in silence: a word when it lasts, after what is being said is over; then a soft sound."""
         await asyncio.sleep(FILLER_AFTER_S)
         await self.talk.until_quiet()
-        self.talk.fill(self._settings.call.one_moment)
+        self.talk.company.fill(self._settings.call.one_moment)
         await self.talk.until_quiet()
         self._playing_hold = True
-        self.talk.fill(HOLD)
+        self.talk.company.fill(HOLD)
 
     async def _give_up(self, reason: Reason, error: object) -> object:
         """No voice model for this caller: somebody else, if the operator named one, else the apology."""

@@ -18,8 +18,8 @@ import structlog
 
 from sipagent import model
 from sipagent.audio import PTIME_MS, SAMPLE_RATE_HZ
+from sipagent.company import Company
 from sipagent.config import Agent
-from sipagent.errors import ConfigError
 from sipagent.flow.no_input import GiveUp, KeepCompany, NoInput, Say
 from sipagent.flow.phrases import Phrase
 from sipagent.kept import Kept
@@ -28,7 +28,6 @@ from sipagent.model import Role
 from sipagent.nudge import Nudge
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.room import PROMPT, Room
-from sipagent.tones import looped
 from sipagent.tools.calls import HOLD
 from sipagent.tools.desk import Desk
 from sipagent.turns import TurnClock
@@ -94,8 +93,8 @@ class Talk:
         self._left = self._mute = False
         self._late: dict[str, str] = {}
         """Results of tools that came when there was no session."""
-        self._filling = False
-        """The caller hears something of us because the answer is late."""
+        self.company = Company(room, apology.language, self._quiet)
+        """What the caller hears of us because the answer is late."""
         self._nudge = Nudge(lambda: room.media.barge_in.voiced_at)
         self._media.interruptible = True  # whatever the last word was of who had the caller before
         self._media.on_talk, self._media.on_quiet = self._on_talk, self._on_quiet
@@ -112,7 +111,7 @@ class Talk:
         # In the middle of their words it is no question of ours: the next session hears them, and answers by itself.
         speaks = self.kept.caller_speaks or (voiced_at is not None and time.monotonic() - voiced_at < SPEAKS_S)
         self._unanswered, self.kept.caller_speaks = voiced_at is not None and not speaks, False
-        self.end_company()
+        self.company.end()
         self._media.play_end()
         if self.desk is not None:
             self.desk.response_done("", "cancelled")
@@ -181,7 +180,7 @@ class Talk:
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case KeepCompany() if self.owes and one_moment:
                     ladder.kept_company = True
-                    self.keep_company(one_moment, HOLD)
+                    self.company.keep(one_moment, HOLD)
                 case GiveUp(model_silent=True):
                     return CallOutcome(Reason.REALTIME_SILENT, "the model does not speak")
                 case GiveUp() as step:
@@ -190,18 +189,6 @@ class Talk:
                     return CallOutcome(Reason.NO_INPUT)
                 case None | KeepCompany():
                     pass
-
-    def keep_company(self, *sounds: str) -> None:
-        """Until the answer comes, which does not wait behind them: words, or HOLD for a soft sound."""
-        self._filling = True
-        for sound in sounds:
-            self.fill(sound)
-
-    def end_company(self) -> None:
-        """What comes now must not wait behind a soft sound."""
-        if self._filling:
-            self._filling = False
-            self.hush()
 
     def say(self, text: str) -> None:
         """In the agent's own voice, word for word."""
@@ -310,7 +297,7 @@ class Talk:
             case xai.AgentAudio() if self._mute:
                 pass
             case xai.AgentAudio():
-                self.end_company()
+                self.company.end()
                 self.agent_audio_s += len(event.audio) / SAMPLE_RATE_HZ
                 self._turn.audio(time.monotonic())
                 if self.desk is not None:
@@ -362,7 +349,7 @@ class Talk:
 
     def _caller_begins(self) -> None:
         self._spoke.set()
-        self.owes, self.kept.caller_speaks, self._filling = False, True, False
+        self.owes, self.kept.caller_speaks, self.company.kept = False, True, False
         self._nudge.settle()
         self._barge_in("model")
         if self.on_caller:
@@ -420,25 +407,6 @@ class Talk:
             self.client.session.respond()
             self.client.flush()
 
-    def fill(self, sound: str) -> None:
-        """The caller waits for a tool and hears something."""
-        if not self._media.breakable:
-            return  # a last word is being said, or the caller hears it ring
-        if sound == HOLD:
-            self._media.play(PROMPT + HOLD, looped("hold", self._room.law))
-            self._media.play_end(PROMPT + HOLD)
-        else:
-            try:
-                self._room.play([Phrase(sound, self._apology.language)])
-            except ConfigError as error:  # a text that nobody had rendered: silence is no reason to lose the call
-                log.error("filler_missing", error=str(error))
-
-    def hush(self) -> None:
-        """The answer begins; who is hushed is quiet, and the pacer, which tells of what ran out, does not tell."""
-        if self._media.breakable:
-            self._media.give_way()
-            self._quiet.set()
-
     def waiting(self, *, waits: bool) -> None:
         """While the caller waits for us, no time runs out for them; then it is the model's turn."""
         if waits:
@@ -450,6 +418,11 @@ class Talk:
     def talking(self) -> bool:
         """Something is being played, or is there to be played."""
         return self._media.talking
+
+    @property
+    def sealed(self) -> bool:
+        """What is being played is heard to its end, whatever anybody says."""
+        return self._media.sealed > 0
 
     @property
     def _waits(self) -> bool:
@@ -490,7 +463,7 @@ class Talk:
 
     def _on_talk(self, item_id: str) -> None:
         self._quiet.clear()
-        if self._filling:
+        if self.company.kept:
             return  # no answer, and nothing that the model was asked to say
         self._talked.set()
         if self.desk is not None:
@@ -507,7 +480,7 @@ class Talk:
 
     def _on_quiet(self) -> None:
         self._quiet.set()
-        if self._filling:
+        if self.company.kept:
             return
         if self.desk is not None:
             self.desk.agent(speaks=False)

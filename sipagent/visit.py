@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections import ChainMap
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 
 from sipagent import away, model
-from sipagent.answering_machine import leave_machine
 from sipagent.ari.client import new_id
 from sipagent.audio import PTIME_MS, Law
 from sipagent.call_over import CallOver
@@ -32,11 +32,11 @@ from sipagent.flow.phrases import Phrase
 from sipagent.flow.steps.ending import PartingStep
 from sipagent.hearing import LOOK_EVERY_S, Hearing, Verdict
 from sipagent.house import House
+from sipagent.leaving import Leaving
 from sipagent.leg import Errand, dialled_group, permitted
 from sipagent.listener import listener
 from sipagent.model import Disposition
 from sipagent.orders import Originate
-from sipagent.outbound import Detector
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.recording import Recording
 from sipagent.referral import Referral
@@ -45,14 +45,10 @@ from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.tasks import unless
 from sipagent.transfer import Joined, Parties
+from sipagent.who_answered import WhoAnswered
 
 log = structlog.get_logger()
 
-WE_CALLED = """
-You have called them; they did not call you. When they have said hello, begin with: {greeting}
-"""
-WHY = """You call because: {reason}
-"""
 HOLD_DOUBTED_S = 60.0
 """A hold of which the worker before told, and of which nothing more is heard."""
 HISTORY_CHARS = 6000
@@ -92,7 +88,7 @@ class Visit:
     ) -> None:
         """Tasks of the visit run in the call's `group`; `undo` lets go of legs that have joined."""
         self._call_id, self._caller, self._number = visitor.call_id, visitor.caller, visitor.number
-        self._law, self._order, self._endpoint = visitor.law, visitor.order, visitor.endpoint
+        self._law, self._endpoint = visitor.law, visitor.endpoint
         self._house, self._story, self._group, self._undo = house, story, group, undo
         self._emit, self._recording = story.tell, recording
         self._loop = asyncio.get_running_loop()
@@ -119,10 +115,15 @@ class Visit:
         """The room in which somebody minds whether the caller is heard."""
         self._conversation: Conversation | None = None
         self._control: CallControl | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
-        """Whoever goes, and the room they were in; no end of the call cuts that short."""
+        self._leaving = Leaving(visitor.call_id, story)
         self._secrets: dict[str, str] = {}
         """Digits that only tools may see."""
+        self._who_answered: WhoAnswered | None = None
+        """Of a call out."""
+        if order := visitor.order:
+            known = ChainMap(self.variables, house.settings.variables)
+            channel = visitor.caller.channel
+            self._who_answered = WhoAnswered(order, channel, story, group, lambda: self._conversation, known)
         self._referred = False
         self._ending = asyncio.Event()
         """The node goes down, and they must not be with us much longer."""
@@ -309,51 +310,29 @@ class Visit:
         self._dismiss()
 
     def _dismiss(self, room: Room | None = None) -> None:
-        """Whoever talks with the caller goes, and then the room, if it goes too; what they counted stays.
-
-        No task of the call's group, which its end would cancel: the session, its place in the quota, the legs and the
-        bridge that they hold are given back by nobody else. `leave_room` waits for them.
-        """
+        """Whoever talks with the caller goes, and then the room, if it goes too."""
         conversation, self._conversation = self._conversation, None
         control, self._control = self._control, None
-        leaving = self._leave(conversation, control, room)
-        self._leaving.add(asyncio.create_task(leaving, name=f"call-leaving-{self._call_id}"))
-
-    async def _leave(self, conversation: Conversation | None, control: CallControl | None, room: Room | None) -> None:
-        async with AsyncExitStack() as last:
-            if room is not None:
-                last.callback(self._story.take_room, room)
-                last.push_async_callback(room.close)
-            if conversation is not None:
-                last.callback(self._story.take_conversation, conversation)
-                last.push_async_callback(conversation.close)
-            if control is not None:
-                await control.aclose()
+        self._leaving.let_go(conversation, control, room)
 
     async def leave_room(self) -> None:
         """Everybody leaves, then the room goes; returns when all who ever left have gone."""
         room, self._room = self._room, None
         self._dismiss(room)
-        while self._leaving:
-            done, _ = await asyncio.wait(self._leaving)
-            self._leaving -= done
-            for gone in done:
-                gone.result()
+        await self._leaving.all_gone()
 
     async def _converse(self, name: str) -> object:
         """Ring while media and model connect side by side, answer, talk."""
-        house, settings, order = self._house, self._house.settings, self._order
+        house, settings = self._house, self._house.settings
         agent = settings.agents[name]
         self._recording.wanted |= agent.record
         if self._room is None:
             self._room = self._new_room()
         if self._story.answered_s is None:
             await self._caller.channel.ring()
-        we_ask = order is not None and self._story.disposition is None
-        control = self._control = CallControl(self._caller, self._secrets, self._agent_says_machine if we_ask else None)
-        text = agent.instructions + (WE_CALLED.format(greeting=agent.greeting) if we_ask else "")
-        if we_ask and "reason" in self._flow.variables:
-            text += WHY
+        asked = self._who_answered if self._story.disposition is None else None
+        control = self._control = CallControl(self._caller, self._secrets, asked.agent_says_machine if asked else None)
+        text = agent.instructions + (asked.instructions(agent, self._flow.variables) if asked else "")
         conversation = self._conversation = Conversation(
             self._room,
             agent,
@@ -366,7 +345,7 @@ class Visit:
             secrets=self._secrets,
             history=lambda: self._story.ledger.transcript(HISTORY_CHARS),
             resumes=self._resumes,
-            they_begin_s=settings.outbound.greet_after_s if we_ask else 0.0,
+            they_begin_s=settings.outbound.greet_after_s if asked else 0.0,
         )
         self._resumes = None
         control.serve(
@@ -388,8 +367,8 @@ class Visit:
         conversation.dial()
         if self._held:
             conversation.talk.hold()
-        if order is not None and order.detect and we_ask:
-            self._group.create_task(self._find_out_who(order))  # from their first sound on
+        if asked:
+            asked.listen()
         await self._room.open(self._call_id)
         if self._story.answered_s is None:
             with contextlib.suppress(TimeoutError, RealtimeError):
@@ -431,31 +410,6 @@ class Visit:
                 pass  # the node goes down: they part next
             case _:
                 raise TypeError(f"a conversation ended with {result!r}")
-
-    # --- a call out: a person, or a machine
-
-    async def _find_out_who(self, order: Originate) -> None:
-        """Beside the talk."""
-        disposition, why = await Detector(self._caller.channel).who()
-        await self._classified(order, disposition, "detector", why)
-
-    def _agent_says_machine(self) -> None:
-        if self._order is not None:
-            self._group.create_task(self._classified(self._order, Disposition.MACHINE, "agent", ""))
-
-    async def _classified(self, order: Originate, disposition: Disposition, said_by: str, detail: str) -> None:
-        """Somebody knows who answered. A machine gets what it is to get, and the call is over."""
-        if self._story.disposition in {Disposition.MACHINE, Disposition.FAX}:
-            return
-        self._emit(model.Classified, disposition=disposition, said_by=said_by, detail=detail)
-        conversation, machine_answers = self._conversation, disposition in {Disposition.MACHINE, Disposition.FAX}
-        if not machine_answers or conversation is None or order.machine == "agent":
-            return
-        variables = self._house.settings.variables | self._flow.variables
-        # That the call is recorded is heard to its end.
-        while self._room is not None and self._room.media.sealed:  # noqa: ASYNC110 - for two seconds of a call
-            await asyncio.sleep(PTIME_MS / 1000)
-        await leave_machine(conversation.talk, self._caller.channel, order, disposition, variables)
 
     # --- elsewhere
 

@@ -47,7 +47,7 @@ def waiting_caller() -> Talk:
 async def test_who_was_hushed_is_quiet() -> None:
     """The pacer tells when what was played ran out, and not when it was taken away."""
     talk = waiting_caller()
-    talk.hush()
+    talk.company.hush()
     async with asyncio.timeout(PATIENCE_S):
         await talk.until_quiet()
 
@@ -55,7 +55,7 @@ async def test_who_was_hushed_is_quiet() -> None:
 async def test_a_session_lost_while_a_filler_is_heard_leaves_a_quiet_line() -> None:
     """Else nothing would be said for as long as the next session takes."""
     talk = waiting_caller()
-    talk.keep_company("One moment.")
+    talk.company.keep("One moment.")
     talk.lost()
     async with asyncio.timeout(PATIENCE_S):
         await talk.until_quiet()

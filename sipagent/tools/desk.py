@@ -45,6 +45,16 @@ class Builtin:
         return Function(name, self.description, self.parameters, filler=self.filler, timeout_s=self.timeout_s)
 
 
+class Company(Protocol):
+    """What the caller hears while they wait."""
+
+    def fill(self, sound: str) -> None:
+        """A filler's text, or `calls.HOLD`."""
+
+    def hush(self) -> None:
+        """The filler ends at once."""
+
+
 class Voice(Protocol):
     """What the desk needs of the talk it serves."""
 
@@ -54,14 +64,12 @@ class Voice(Protocol):
     def ask_for_answer(self) -> None:
         """The model is to speak."""
 
-    def fill(self, sound: str) -> None:
-        """The caller hears a filler's text, or `calls.HOLD`."""
-
-    def hush(self) -> None:
-        """The filler ends at once."""
-
     def waiting(self, *, waits: bool) -> None:
         """The caller waits for a tool, or does not any more."""
+
+    @property
+    def company(self) -> Company:
+        """Kept to the caller."""
 
     @property
     def talking(self) -> bool:
@@ -169,9 +177,9 @@ class Desk:
                 case calls.Respond():
                     voice.ask_for_answer()
                 case calls.Fill():
-                    voice.fill(action.sound)
+                    voice.company.fill(action.sound)
                 case calls.Hush():
-                    voice.hush()
+                    voice.company.hush()
                 case _:
                     assert_never(action)
         if voice is None:

@@ -28,12 +28,23 @@ class Broken(Toolset):
         raise OverflowError("Integer value out of range")
 
 
+class Company:
+    """Nobody listens."""
+
+    def fill(self, sound: str) -> None:
+        pass
+
+    def hush(self) -> None:
+        pass
+
+
 class Voice:
     """Remembers what the model is told."""
 
     talking = False
 
     def __init__(self) -> None:
+        self.company = Company()
         self.told: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
         self.waits = False
 
@@ -42,12 +53,6 @@ class Voice:
         self.told.put_nowait(outputs)
 
     def ask_for_answer(self) -> None:
-        pass
-
-    def fill(self, sound: str) -> None:
-        pass
-
-    def hush(self) -> None:
         pass
 
     def waiting(self, *, waits: bool) -> None:
