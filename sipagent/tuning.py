@@ -19,6 +19,7 @@ import gc
 import os
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from sipagent.config import AsteriskSettings, WorkerSettings
 log = structlog.get_logger()
 
 CPU_DMA_LATENCY = "worker.cpu_dma_latency_us"
+MEMORY = Path("/dev/shm")  # noqa: S108 - files have names that nobody foresees, and mode 600
 SWITCH_S = 0.0005
 MAX_NEW_OBJECTS = 500_000
 """Containers born since the last collection: some 60 MB. Then even a busy worker collects."""
@@ -78,6 +80,15 @@ def _settle(settings: WorkerSettings, number: int) -> Iterator[Refusal]:
         cores = Cores(settings.cpu_dma_latency_us)
         yield from _attempt(CPU_DMA_LATENCY, lambda: cores.mind(1), _NEEDS_DEVICE)
         cores.mind(0)
+
+
+def spare_the_disk() -> None:
+    """Temporary files of libraries go to memory: the loop waits for them, and all its calls with it.
+
+    aiofastnet writes the server's certificate to one, to read it, with every session that is opened.
+    """
+    if os.access(MEMORY, os.W_OK | os.X_OK):
+        tempfile.tempdir = str(MEMORY)
 
 
 def prioritise(pid: int, settings: AsteriskSettings) -> list[Refusal]:

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,14 @@ def test_a_worker_has_it(permitted: bool) -> None:
     policy, priority = map(int, ran.stdout.split()[-2:])
     wanted = (os.SCHED_RR | os.SCHED_RESET_ON_FORK, WorkerSettings().realtime_priority)
     assert (policy, priority) == (wanted if permitted else (os.SCHED_OTHER, 0))
+
+
+def test_temporary_files_lie_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    tuning.spare_the_disk()
+    with tempfile.NamedTemporaryFile() as file:
+        kind = subprocess.run(["stat", "-f", "-c", "%T", file.name], capture_output=True, text=True, check=True)
+    assert kind.stdout.strip() == "tmpfs"
 
 
 def requests_of_cores() -> list[Path]:
