@@ -281,8 +281,11 @@ def _switch() -> str:
                 series_panel("Memory", "Resident.",
                              {"worker {{worker}}": "sum by (worker) (sipagent_worker_resident_memory_bytes{@})",
                               "control process": "process_resident_memory_bytes{@}"}, "bytes"),
-                series_panel("Lost on the way to the control process", "An hour: events without room, and of calls nobody knew.",
+                series_panel("Lost", "An hour: events without room on their way to the control process, or of calls nobody knew; "
+                             "lines of the log that nobody took in time.",
                              {"worker {{worker}}": "3600 * " + rate("worker_events_dropped_total", "worker"),
+                              "log of {{worker}}": "3600 * " + rate("worker_log_lines_dropped_total", "worker"),
+                              "log of the control process": "3600 * sum(rate(sipagent_log_lines_dropped_total{@}[$__rate_interval]))",
                               "of strangers": "3600 * sum(rate(sipagent_events_of_unknown_calls_total{@}[$__rate_interval]))"}, "short", none()),
                 series_panel("Restarts", "Of workers, and of the process that runs tools; an hour.",
                              {"worker {{worker}}": "3600 * " + rate("worker_restarts_total", "worker"),

@@ -21,6 +21,7 @@ def main(fileno: int, log_settings: str) -> None:
     asyncio.run(toolbox.serve(fileno))
     # Not the ordinary way out: that waits for threads, and a function of the operator's may never return.
     sys.stdout.flush()
+    logs.leave()
     os._exit(0)
 
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -35,6 +34,7 @@ from sipagent.house import House, Policy
 from sipagent.leg import refusal
 from sipagent.limits import Gate
 from sipagent.link import WorkerLink
+from sipagent.observe import logs
 from sipagent.observe.logs import EventLog
 from sipagent.orders import Answer, WorkerState
 from sipagent.orphans import Orphans
@@ -172,6 +172,7 @@ class Worker:
                 "standby_taken": self.standby.counts["taken"],
                 "standby_missed": self.standby.counts["missed"],
                 "blocks_dropped": blocks_dropped,
+                "log_lines_dropped": logs.lines_dropped(),
             },
             cpu_s=round(time.process_time(), 3),
             waited_s=round(tuning.waited_s(), 3),
@@ -427,6 +428,7 @@ def _settle(settings: Settings, number: int) -> Callable[[int], None]:
     refusals = tuning.settle(settings.worker, number)
     for refused in refusals:
         refused.tell()
+    tuning.spare_the_disk()
     tuning.freeze()
     permitted = tuning.CPU_DMA_LATENCY not in {refused.key for refused in refusals}
     cores = tuning.Cores(settings.worker.cpu_dma_latency_us if permitted else None)
@@ -482,7 +484,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
         await link.drain(1.0)
     if failed or worker.abandoned.is_set():
         log.warning("calls_left_to_others", calls=worker.calls)
-        sys.stdout.flush()
+        logs.leave()
         # Nothing of them is undone: whoever adopts them goes on with what Asterisk has.
         os._exit(1 if failed else orders.ABANDONED)
     worker_task.cancel()

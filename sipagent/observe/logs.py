@@ -1,20 +1,23 @@
 """Logs: structlog over the standard library, JSON unless a terminal looks on, `call_id` on every line.
 
 Numbers and what was said are redacted by a processor, on by default; one canonical line per call is
-written from its CallEnded. Nobody else in the program decides what may be shown.
+written from its CallEnded. Nobody else in the program decides what may be shown. No call waits for a line to be
+written (`log_writer.py`).
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 from sipagent import model
 from sipagent.config import LogSettings
+from sipagent.observe.log_writer import LogWriter
 from sipagent.records.redaction import last_two, numbers_of
 
 _NUMBER_KEYS = frozenset({"caller", "called", "number"})
@@ -46,8 +49,11 @@ class Redact:
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any) -> None:
-    """Set up logging for this process, to stdout or `stream`; `bound` stands on every line (the worker's number)."""
-    stream = stream or sys.stdout
+    """Set up logging for this process, to stdout beside its work, or to `stream` at once.
+
+    `bound` stands on every line (the worker's number).
+    """
+    stream = stream or _beside()
     as_text = settings.format == "text" or (settings.format == "auto" and stream.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -70,6 +76,36 @@ def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any)
     # What libraries say goes the same way, without their debug chatter.
     form = "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(force=True, stream=stream, level=max(level, logging.WARNING), format=form)
+
+
+def lines_dropped() -> int:
+    """Of this process: nobody took them in time."""
+    return _writer.dropped if _writer else 0
+
+
+def leave() -> None:
+    """Before an end that runs nothing more: what waits is written."""
+    if _writer:
+        _writer.leave()
+
+
+_writer: LogWriter | None = None
+
+
+def _beside() -> TextIO:
+    global _writer  # noqa: PLW0603 - a process has one stdout
+    try:
+        descriptor = sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        return sys.stdout  # in memory: nothing to wait for
+    if _writer is None:
+        sys.stdout.flush()  # what was said before comes first
+        _writer = LogWriter(descriptor, _tell_of_drops)
+    return cast("TextIO", _writer)
+
+
+def _tell_of_drops(lines: int) -> None:
+    structlog.get_logger().warning("log_lines_dropped", lines=lines)
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:

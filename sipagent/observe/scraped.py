@@ -20,6 +20,7 @@ from sipagent import __version__, meter, orders
 from sipagent.config import Settings
 from sipagent.observe.bounds import Known
 from sipagent.observe.catalogue import Catalogue, Family
+from sipagent.observe.logs import lines_dropped
 
 LIVE_CALLS = 500
 """Calls with series of their own: those that waited longest for their last answer. 1500 lines of a scrape."""
@@ -35,6 +36,7 @@ _COUNTED = {
     "toolbox_restarts": ("toolbox_restarts_total", 1.0, "Times that the process that runs tools was started again."),
     "standby_taken": ("standby_sessions_taken_total", 1.0, "Sessions that stood by and were a caller's at once."),
     "standby_missed": ("standby_sessions_missed_total", 1.0, "Callers for whom none stood by."),
+    "log_lines_dropped": ("worker_log_lines_dropped_total", 1.0, "Lines of its log that nobody took in time."),
     "blocks_dropped": ("worker_recording_blocks_dropped_total", 1.0, "Blocks of recordings that found no room."),
 }  # fmt: skip
 
@@ -105,6 +107,9 @@ class NodeCollector(Collector):
         self._unknown = family(
             "events_of_unknown_calls_total", "counter", "Events of calls that began before this process did."
         )
+        self._lines = family(
+            "log_lines_dropped_total", "counter", "Lines of the control process' log that nobody took in time."
+        )
         self._seconds = family(
             "live_call_seconds", "gauge", f"How long a call is up; of {LIVE_CALLS} live calls at most.",
             "call_id", "trunk", "agent", "state", "direction",
@@ -130,6 +135,9 @@ class NodeCollector(Collector):
         unknown = self._unknown.counter()
         unknown.add_metric((), self._node.counts.get("events_of_unknown_calls", 0))
         yield unknown
+        lines = self._lines.counter()
+        lines.add_metric((), lines_dropped())
+        yield lines
         yield from self._each(calls)
 
     def _counted(self, calls: list[tuple[str, CallNow]]) -> Iterator[Samples]:

@@ -46,7 +46,7 @@ def state(calls: int = 1) -> WorkerState:
         ari.observe(seconds)
     counts = {
         "ari_reconnects": 1, "ari_timeouts": 2, "pacing_shifted_ms": 40, "orphans": 1, "toolbox_restarts": 1,
-        "standby_taken": 1, "standby_missed": 1, "blocks_dropped": 3,
+        "standby_taken": 1, "standby_missed": 1, "blocks_dropped": 3, "log_lines_dropped": 4,
     }  # fmt: skip
     return WorkerState(
         True, "22.10.1", True, calls, 4, pacing.read(), ari.read(), counts,

@@ -19,6 +19,7 @@ from sipagent.control import api, api_metrics
 from sipagent.control.live import Live
 from sipagent.control.probes import Place
 from sipagent.model import CallEvent, Direction
+from sipagent.observe import scraped
 from sipagent.observe.node import Sources, measure
 from sipagent.observe.scraped import LIVE_CALLS
 from sipagent.outcome import CallOutcome, Reason
@@ -207,6 +208,7 @@ def test_workers_as_they_report_themselves() -> None:
     assert node.value("pacing_shifted_seconds_total", worker="1") == 0.04
     assert node.value("ari_timeouts_total", worker="1") == 2
     assert node.value("worker_recording_blocks_dropped_total", worker="1") == 3
+    assert node.value("worker_log_lines_dropped_total", worker="1") == 4
     assert node.value("recorder_events_total", what="blocks_late") == 3
     assert node.value("node_ready") == 0
 
@@ -258,7 +260,14 @@ def test_every_metric_moves(node: Node) -> None:
     samples = [s for family in node.catalogue.registry.collect() for s in family.samples]
     moved = {re.sub("_(bucket|sum|count)$", "", sample.name) for sample in samples if sample.value}
     still = {metric.name for metric in node.catalogue.metrics} - moved
-    assert still == {"sipagent_live_calls_hidden", "sipagent_events_of_unknown_calls_total"}  # have tests above
+    tested_apart = {"live_calls_hidden", "events_of_unknown_calls_total", "log_lines_dropped_total"}
+    assert still == {f"sipagent_{name}" for name in tested_apart}
+
+
+def test_lines_of_the_log_that_nobody_took_are_counted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.value("log_lines_dropped_total") == 0
+    monkeypatch.setattr(scraped, "lines_dropped", lambda: 5)
+    assert node.value("log_lines_dropped_total") == 5
 
 
 def test_all_calls_end_in_one_of_the_series_that_were_there_from_the_start(node: Node) -> None:
