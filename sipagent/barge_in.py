@@ -19,6 +19,7 @@ from enum import Enum, auto
 
 import numpy as np
 import numpy.typing as npt
+from numpy import fft  # not as np.fft, which would be read from the disk at the first interruption
 
 from sipagent import audio, native
 from sipagent.audio import FRAME_BYTES, QUIET_RMS, SAMPLE_RATE_HZ, Law
@@ -221,8 +222,8 @@ def pitch(samples: Samples) -> float:
         return 0.0
     centred = samples - samples.mean()
     padded = 1 << (2 * size - 1).bit_length()
-    spectrum = np.fft.rfft(centred, padded)
-    correlation = np.fft.irfft(spectrum * np.conj(spectrum), padded)[low:high]
+    spectrum = fft.rfft(centred, padded)
+    correlation = fft.irfft(spectrum * np.conj(spectrum), padded)[low:high]
     energy = np.concatenate(([0.0], np.cumsum(centred.astype(np.float64) ** 2)))
     lags = np.arange(low, high)
     shared = np.sqrt(energy[size - lags] * (energy[size] - energy[lags]))
@@ -237,8 +238,8 @@ def likeness(heard: Samples, sent: Samples) -> float:
     if span < 1:
         return 0.0
     padded = 1 << (len(sent) - 1).bit_length()
-    product = np.fft.rfft(sent, padded) * np.conj(np.fft.rfft(heard, padded))
-    correlation = np.fft.irfft(product, padded)[:span]
+    product = fft.rfft(sent, padded) * np.conj(fft.rfft(heard, padded))
+    correlation = fft.irfft(product, padded)[:span]
     energy = np.concatenate(([0.0], np.cumsum(sent.astype(np.float64) ** 2)))
     windows = np.sqrt(np.maximum(energy[size:] - energy[:span], 1.0) * max(float(heard @ heard), 1.0))
     return float(np.max(np.abs(correlation) / windows))

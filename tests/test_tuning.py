@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import os
 import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,9 +123,27 @@ def test_a_worker_has_it(permitted: bool) -> None:
     assert (policy, priority) == (wanted if permitted else (os.SCHED_OTHER, 0))
 
 
-def test_temporary_files_lie_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker that has started."""
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     tuning.spare_the_disk()
+
+
+@pytest.mark.usefixtures("spared")
+def test_who_imports_only_now_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with capture_logs() as logs, contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module("this")
+        importlib.import_module("json")  # is there
+        with ThreadPoolExecutor() as threads:  # calls do not wait for another thread
+            threads.submit(importlib.import_module, "no_module_of_anybody").exception()
+    assert [(entry["event"], entry["module"]) for entry in logs] == [("imported_late", "this")]
+
+
+@pytest.mark.usefixtures("spared")
+def test_temporary_files_lie_in_memory() -> None:
     with tempfile.NamedTemporaryFile() as file:
         kind = subprocess.run(["stat", "-f", "-c", "%T", file.name], capture_output=True, text=True, check=True)
     assert kind.stdout.strip() == "tmpfs"

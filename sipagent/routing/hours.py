@@ -10,11 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sipagent.config.routes import DAYS, Hours, Span
 from sipagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recurring_ical_events import CalendarQuery
 
 
 class Verdict(NamedTuple):
@@ -75,12 +78,10 @@ class OpeningHours:
         """The calendar's events that touch a local day; worked out once a day, since recurrence takes a millisecond."""
         if self._calendar is None:
             return []
-        import recurring_ical_events  # noqa: PLC0415 - for those who have a calendar
-
         # Moments of our zone: a bare date would be taken in each event's own, and one written in UTC be missed.
         begin, end = (dt.datetime.combine(d, dt.time(), self._zone) for d in (day, day + dt.timedelta(days=1)))
         found = []
-        for event in recurring_ical_events.of(self._calendar).between(begin, end):
+        for event in self._calendar.between(begin, end):
             first, last = self._moment(event.start), self._moment(event.end)
             found.append((first, last, str(event.get("SUMMARY", "calendar"))[:60]))
         return found
@@ -91,11 +92,12 @@ class OpeningHours:
         return when if when.tzinfo else when.replace(tzinfo=self._zone)
 
 
-def _calendar(file: Path) -> object:
+def _calendar(file: Path) -> CalendarQuery:
     import icalendar  # noqa: PLC0415 - for those who have a calendar
+    import recurring_ical_events  # noqa: PLC0415
 
     try:
-        return icalendar.Calendar.from_ical(file.read_bytes())
+        return recurring_ical_events.of(icalendar.Calendar.from_ical(file.read_bytes()))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: no calendar that can be read: {error}") from None
 
