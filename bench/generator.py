@@ -32,7 +32,7 @@ class Greeted:
     at: float
     """Unix time."""
     frame: int
-    """Which frame of the agent's words it was: 0, or their beginning was lost."""
+    """Which frame it was, from the greeting's first on: 0, or the beginning of the agent's words was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,16 +128,26 @@ static void tell_other_voice(Call *call, int64_t at) {
     call->told = true;
 }
 
+// Frames of the greeting, from here to there, which the caller should have heard by now.
+static void miss_greeting(Call *call, uint32_t until, bool counts) {
+    if (run.by_order && counts && until > call->greeting_frames)
+        down.lost += until - call->greeting_frames;
+    call->greeting_frames = until;
+}
+
 static void on_agent_frame(Call *call, const Stamp *stamp, int64_t at) {
     Answer *answer = &call->answer;
     bool counts = in_window(at);
-    tell_greeted(call, stamp->frame, at);
+    tell_greeted(call, stamp->number == GREETING ? stamp->frame : DELTA_FRAMES, at);
     if (stamp->number == GREETING) {
         // Whose words these are shows when the caller is heard (model.c); they must be of one session at least.
         down.crosstalk += counts && call->greeter >= 0 && call->greeter != (int)stamp->call;
         call->greeter = (int)stamp->call;
+        miss_greeting(call, stamp->frame, counts);
+        call->greeting_frames++;
         return;
     }
+    miss_greeting(call, DELTA_FRAMES, counts);
     if (stamp->call != (uint32_t)call->number) {
         down.crosstalk += counts;
     } else if (stamp->number != answer->number) {
@@ -198,6 +208,7 @@ static bool is_of_call(Call *call, const struct sockaddr_in *source, const uint8
         call->bridge = *source;
         call->hears = call->greeted = call->told = false;
         call->greeter = -1;
+        call->greeting_frames = 0;
         call->started = true;
     }
     if (source->sin_port != call->bridge.sin_port)

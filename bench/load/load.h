@@ -43,9 +43,10 @@ typedef struct {
     uint16_t port;
     struct sockaddr_in bridge;
     bool started; // speaks
-    bool greeted; // has heard the agent's first frame
+    bool greeted; // has heard a frame of the agent's
     bool told;    // has heard somebody else before it
     int greeter;  // the session that its greeting came from; -1: none yet
+    uint32_t greeting_frames; // heard of it; the last of them, and it is over: DELTA_FRAMES
     int64_t heard_at;
     uint32_t sent; // frames: also the RTP sequence and the next stamp
     int64_t voiced_from, voiced_to;

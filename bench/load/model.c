@@ -25,6 +25,7 @@ struct Session {
     bool upgraded, configured, closed;
     bool over;    // its call has another
     bool greeted; // has said the bridge's own words
+    int answers;  // begun; what the call remembers of answers before is of another call with the same number
     Call *call;
     int64_t turn_at;   // when the next answer begins
     bool speech_noted; // the caller's, in this pause
@@ -171,7 +172,7 @@ static void open_response(Session *session, Call *call) {
 
 static void begin_answer(Session *session, Call *call, int64_t now) {
     judge(&call->answer, now);
-    if (call->answer.number) {
+    if (session->answers++) {
         say(session, "input_audio_buffer.speech_stopped", ",\"item_id\":\"%s\",\"audio_end_ms\":0", id("user", call));
         say(session, "input_audio_buffer.committed", ",\"item_id\":\"%s\",\"previous_item_id\":null", id("user", call));
         say(session, "conversation.item.input_audio_transcription.completed",
@@ -236,7 +237,7 @@ static void go_on(Session *session, Call *call, int64_t now) {
         return; // the bridge opens the conversation there
     if (now >= session->turn_at)
         begin_answer(session, call, now);
-    if (!answer->number || answer->interrupted_at)
+    if (!session->answers || answer->interrupted_at)
         return;
     if (answer->interrupt_at && now >= answer->interrupt_at) {
         interrupt(session, call, now);
