@@ -20,6 +20,8 @@ from sipagent.errors import ConfigError
 BUSY_TIMEOUT_MS = 5000
 """How long a writer waits for another one: only the command line and retention are others, both quick."""
 CONNECT_TIMEOUT_S = 5
+MAX_CONNECTIONS = 15
+"""Of SQLite's, at once."""
 STATEMENT_TIMEOUT_MS = 30_000
 """A database that hangs is one that is away."""
 MIGRATION_LOCK = 0x51BA6E47
@@ -56,6 +58,8 @@ def engine_for(url: str, password: str = "", *, pooled: bool = True) -> AsyncEng
         case "sqlite+aiosqlite":
             if address.database and address.database != ":memory:":
                 Path(address.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if pooled:  # one is always there; another is a thread and two files, opened in a millisecond
+                    pool = {"pool_size": 1, "max_overflow": MAX_CONNECTIONS - 1}
             engine = create_async_engine(address, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, **pool)
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
