@@ -47,6 +47,7 @@ from sipagent.sessions import Sessions
 from sipagent.standby import Standby
 from sipagent.tools.client import Toolbox
 from sipagent.tools.toolset import Toolset, fillers
+from sipagent.vitals import Vitals
 
 log = structlog.get_logger()
 
@@ -104,6 +105,7 @@ class Worker:
             on_call=self.on_call,
             on_orphan=self._orphans.take,
         )
+        self._vitals = Vitals()
         self.toolbox = Toolbox(settings.log)
         self.sessions = Sessions(listener, settings.control.workers)
         self.standby = Standby(self.sessions)
@@ -174,11 +176,8 @@ class Worker:
                 "blocks_dropped": blocks_dropped,
                 "log_lines_dropped": logs.lines_dropped(),
             },
-            cpu_s=round(time.process_time(), 3),
-            waited_s=round(tuning.waited_s(), 3),
-            rss_bytes=tuning.resident_bytes(),
-            tasks=len(asyncio.all_tasks()),
             standby=self.standby.ready,
+            **self._vitals.read(asyncio.get_running_loop().time()),
         )
 
     def obey(self, order: orders.Order | orders.SessionTold) -> None:
