@@ -36,6 +36,7 @@ async def test_a_worker_that_has_lost_its_link_for_good_leaves_its_calls_to_othe
     monkeypatch.setattr(WorkerLink, "run", fails)
     monkeypatch.setattr(worker.Worker, "run", serves)
     monkeypatch.setattr(worker.tuning, "settle", lambda *_: [])
+    monkeypatch.setattr(worker.tuning, "spare_the_disk", lambda: None)
     monkeypatch.setattr(worker.tuning, "freeze", lambda: None)
     monkeypatch.setattr(worker, "needed_prompts", lambda _settings: [])
     monkeypatch.setattr(worker.os, "_exit", leave)

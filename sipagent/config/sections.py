@@ -416,7 +416,7 @@ class StandinSettings(Section):
 
 
 class LogSettings(Section):
-    """Logs go to stdout."""
+    """Logs go to stdout. No call waits for a line: those that nobody takes in time are dropped and counted."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
