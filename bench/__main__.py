@@ -170,10 +170,13 @@ def run_churn(
     per_second: Annotated[float, typer.Option(min=0.5, max=40, help="Calls that come.")] = 5.0,
     minutes: Annotated[float, typer.Option(min=0.2, max=600, help="How long.")] = 10.0,
     hold_s: Annotated[float, typer.Option(min=0.5, max=60, help="Each call, from its answer.")] = 4.0,
+    fifo: Annotated[
+        bool, typer.Option("--fifo/--no-fifo", help="Real-time priority for all of it, as by default.")
+    ] = True,
     out: OutOption = build.BUILD / "churn.json",
 ) -> None:
     """Whole node, calls come and leave: what stays behind of memory, descriptors, sockets and channels."""
-    found = _run(arrivals.churn(per_second, minutes, hold_s, print))
+    found = _run(arrivals.churn(per_second, minutes, hold_s, fifo, print))
     print("nothing is left behind" if not found.faults else "LEFT: " + ", ".join(found.faults))
     _keep(found, out)
 
@@ -211,11 +214,14 @@ def run_soak(
     minutes: Annotated[float, typer.Option(min=1, max=600, help="How long calls come.")] = 30.0,
     rate: Annotated[float, typer.Option(min=0.5, max=40, help="Calls a second.")] = 1.0,
     hold_s: Annotated[float, typer.Option(min=0.5, max=60, help="Each call, from its answer.")] = 4.0,
+    fifo: Annotated[
+        bool, typer.Option("--fifo/--no-fifo", help="Real-time priority for all of it, as by default.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Where the table goes, as Markdown.")] = None,
 ) -> None:
     """Whole node, calls come and leave for long: is memory flat? Exit code 1 when it grows, or something stays."""
     told = f"--minutes {minutes:g} --rate {rate:g}" + (f" --hold-s {hold_s:g}" if hold_s != 4 else "")
-    found = _run(arrivals.churn(rate, minutes, hold_s, print))
+    found = _run(arrivals.churn(rate, minutes, hold_s, fifo, print))
     text = soak.markdown(found, told)
     print(f"\n{text}")
     if out is not None:
@@ -291,13 +297,12 @@ def run_overload(
         int, typer.Option(min=0, max=100, help="Of [limits]: of a worker's core.")
     ] = _ROOM.core_percent,
     per_second: Annotated[float, typer.Option(min=0.5, max=60, help="Calls that come.")] = _ROOM.per_second,
-    hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, from its answer.")] = _ROOM.hold_s,
-    seconds: Annotated[float, typer.Option(min=5, max=300, help="The window that is measured.")] = _ROOM.seconds,
+    hold_s: Annotated[float, typer.Option(min=2, max=180, help="Each call, and the window.")] = _ROOM.hold_s,
     fifo: Annotated[bool, typer.Option(help="Real-time priority for all of it, where permitted.")] = _ROOM.fifo,
     out: OutOption = build.BUILD / "overload.json",
 ) -> None:
     """Whole node, more calls than it has room for: how do those sound that are in, and what do the others hear?"""
-    case = overload.Case(core_percent, per_second, hold_s, seconds, fifo)
+    case = overload.Case(core_percent, per_second, hold_s, fifo)
     found = _run(overload.overload(case, print))
     print(overload.describe(found))
     _keep(found, out)

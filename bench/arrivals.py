@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from bench import results
 from bench.callers import Signalling
-from bench.generator import PATIENCE_S, Greeted, Voice
+from bench.generator import PATIENCE_S, Greeted, Silent, Voice
 from bench.results import Figures
 from bench.whole import Level, Node, Shape, Spent, whole
 
@@ -30,6 +30,10 @@ MAX_LEAK_KB_A_CALL = 1.0
 MIN_LEAK_SAMPLES = 6
 """A minute: allocators grow by arenas, so a few samples make a slope of any step."""
 GREETING = "Hello, how can I help you?"
+MAX_HOLE_S = 0.1
+"""Between the last packet to a caller and their BYE."""
+MIN_RATE = 0.97
+"""Of what was asked of SIPp: a rate that was not dialled is not carried."""
 REST_S = 6.0
 """After the last call: the worker's ports rest for 5 s, and callers' slots are used in turn."""
 _WARM_UP_S = 20.0
@@ -37,7 +41,7 @@ _SAMPLE_EVERY_S = 10.0
 _LEAVE_S = 30.0
 
 Say = Callable[[str], None]
-H = TypeVar("H", Greeted, Voice)
+H = TypeVar("H", Greeted, Voice, Silent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,9 @@ class Arrived:
 
     @property
     def carried(self) -> bool:
-        """No failure, and quick enough."""
-        return not self.failures and self.first_audio_ms.p95 < MAX_FIRST_AUDIO_P95_MS
+        """They came, without a failure, and quickly enough."""
+        came = self.came_per_second >= MIN_RATE * self.per_second or self.calls < 2
+        return came and not self.failures and self.first_audio_ms.p95 < MAX_FIRST_AUDIO_P95_MS
 
 
 def arrived(
@@ -90,8 +95,9 @@ def arrived(
     calls: Sequence[Signalling],
     greeted: Mapping[int, Greeted],
     told: Mapping[int, Voice] = MappingProxyType({}),
+    silent: Mapping[int, Silent] = MappingProxyType({}),
 ) -> Arrived:
-    """`greeted` by the agent, `told` something by somebody else before: what `match` found."""
+    """`greeted` by the agent, `told` something by somebody else before, left in `silent`ce: what `match` found."""
     failures: Counter[str] = Counter()
     for call in calls:
         if call.refused or call.answered_at is None:
@@ -104,6 +110,8 @@ def arrived(
             failures["first words cut off"] += 1
         elif call.bye_by != "caller":
             failures["hung up on"] += 1
+        elif call.number in silent and silent[call.number].at < (call.bye_at or 0.0) - MAX_HOLE_S:
+            failures["left in silence"] += 1
     invited = [(call, call.invited_at) for call in calls if call.invited_at is not None]
     span_s = invited[-1][1] - invited[0][1] if len(invited) > 1 else 0.0
     setups = [1000 * (call.answered_at - at) for call, at in invited if call.answered_at is not None]
@@ -145,6 +153,7 @@ async def _batch(node: Node, per_second: float, hold_s: float, calls: int) -> Ar
     """Dial so many calls, wait until the last has left."""
     node.load.greeted.clear()
     node.load.voices.clear()
+    node.load.silent.clear()
     async with node.dial(calls, per_second, hold_s) as callers:
         await callers.wait(calls / per_second + hold_s + _LEAVE_S)
         signalled = callers.signalling()
@@ -152,7 +161,8 @@ async def _batch(node: Node, per_second: float, hold_s: float, calls: int) -> Ar
     await node.load.catch_up()
     greeted = match(signalled, len(node.load.caller_ports), node.load.greeted)
     told = match(signalled, len(node.load.caller_ports), node.load.voices)
-    return arrived(per_second, hold_s, signalled, greeted, told)
+    silent = match(signalled, len(node.load.caller_ports), node.load.silent)
+    return arrived(per_second, hold_s, signalled, greeted, told, silent)
 
 
 # --- set-up
@@ -230,12 +240,14 @@ class Churn:
     figures: Figures
     ended: dict[str, int]
     faults: list[str]
+    fifo: bool = False
+    """Asterisk, worker and load with real-time priority."""
     kind: Literal["churn"] = "churn"
 
 
-async def churn(per_second: float, minutes: float, hold_s: float, say: Say) -> Churn:
+async def churn(per_second: float, minutes: float, hold_s: float, fifo: bool, say: Say) -> Churn:
     """A warm-up, then the real thing; every call is let in, also while others use the machine."""
-    shape = Shape(_slots(per_second, hold_s), greeting=GREETING, by_order=True)
+    shape = Shape(_slots(per_second, hold_s), greeting=GREETING, by_order=True, fifo=fifo)
     async with whole(shape, say) as node:
         await _batch(node, per_second, hold_s, round(per_second * _WARM_UP_S))
         await asyncio.sleep(REST_S)
@@ -270,7 +282,8 @@ async def churn(per_second: float, minutes: float, hold_s: float, say: Say) -> C
         leak_kb_a_call=leaks,
         figures=figures,
         ended=ended,
-        faults=find_faults(batch, start, end, leaks, figures),
+        faults=find_faults(batch, start, end, leaks, figures, ended),
+        fifo=fifo,
     )
 
 
@@ -293,9 +306,12 @@ def leak_kb_a_call(samples: Sequence[Level], name: str, per_second: float) -> fl
     return round(slope / per_second, 3)
 
 
-def find_faults(batch: Arrived, start: Level, end: Level, leaks: dict[str, float], figures: Figures) -> list[str]:
-    """What should not have happened, or is still there."""
+def find_faults(
+    batch: Arrived, start: Level, end: Level, leaks: dict[str, float], figures: Figures, ended: dict[str, int]
+) -> list[str]:
+    """What should not have happened, or is still there; `ended` is the node's own account."""
     faults = [f"{what}: {count}" for what, count in batch.failures.items()]
+    faults += [f"{what}: {count}" for what, count in ended.items() if what != "call ended: caller_hangup"]
     for name in ("worker", "asterisk", "control"):
         if (more := end.descriptors[name] - start.descriptors[name]) > 0:
             of = Counter(end.open_files.get(name, {})) - Counter(start.open_files.get(name, {}))
@@ -308,5 +324,7 @@ def find_faults(batch: Arrived, start: Level, end: Level, leaks: dict[str, float
     faults += [f"{name} grows by {kb} KB a call" for name, kb in leaks.items() if kb > MAX_LEAK_KB_A_CALL]
     up, down = figures.up, figures.down
     counts = {"uplink crosstalk": up.crosstalk, "uplink garbled": up.garbled, "downlink crosstalk": down.crosstalk,
-              "downlink garbled": down.garbled, "downlink stale": down.stale, "downlink lost": down.lost}  # fmt: skip
+              "uplink disordered": up.disordered, "downlink disordered": down.disordered,
+              "downlink garbled": down.garbled, "downlink stale": down.stale, "downlink lost": down.lost,
+              "RTP holes": down.rtp_lost}  # fmt: skip
     return faults + [f"{what}: {count}" for what, count in counts.items() if count]

@@ -18,9 +18,12 @@ from typing import Literal
 from bench.generator import PATIENCE_S, NotUp
 from bench.results import Down, Figures, find_faults
 from bench.whole import Level, Node, Shape, Spent, whole
+from sipagent.audio import PTIME_MS
 
 MAX_P99_MS = 10.0
 """Half a frame, for uplink and pacing each: with Asterisk on the same two cores as everything else."""
+MIN_SENT = 0.995
+"""Of what all callers say in the window."""
 RAMP_PATIENCE_S = 20.0
 _LEAVE_S = 20.0
 """SIPp with its last BYEs, after Asterisk hung up."""
@@ -97,6 +100,8 @@ async def measure(
             unanswered = sum(call.answered_at is None for call in callers.signalling())
         await _worker_at_rest(node, case.calls)
         faults = find_faults(figures, MAX_P99_MS) + ([f"unanswered: {unanswered}"] if unanswered else [])
+        if figures.up.sent < MIN_SENT * case.calls * case.seconds * 1000 / PTIME_MS:
+            faults.append(f"callers sent {figures.up.sent} frames in the window: they were not all there")
         return _run(case, before, after, figures, dict(node.ended()), faults)
 
 

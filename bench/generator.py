@@ -44,6 +44,15 @@ class Voice:
     """Unix time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A caller has heard nothing more since then: they have hung up, or were left in silence."""
+
+    caller: int
+    at: float
+    """Unix time."""
+
+
 class Generator:
     """A load generator that runs."""
 
@@ -54,8 +63,10 @@ class Generator:
         self.bridge_ports: dict[int, int] = {}
         """Where the bridge hears each call."""
         self.greeted: list[Greeted] = []
-        """In the order of hearing; with `--by-order` only, and so are the `voices`."""
+        """In the order of hearing; with `--by-order` only, as the two below."""
         self.voices: list[Voice] = []
+        self.silent: list[Silent] = []
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         # Pipes, since `process` was not given a log.
         self._orders = cast("asyncio.StreamWriter", started.stdin)
         self._said = cast("asyncio.StreamReader", started.stdout)
@@ -69,20 +80,26 @@ class Generator:
         """One of the orders of `bench/load/main.c`."""
         self._orders.write(f"{line}\n".encode())
 
+    async def listen(self) -> None:
+        """Take in what it says, to its end: it would wait for whoever does not, and all its calls with it."""
+        while line := await self._said.readline():
+            said: dict[str, Any] = json.loads(line)
+            match said["event"]:
+                case "greeted":
+                    self.greeted.append(Greeted(said["call"], said["at"], said["frame"]))
+                case "voice":
+                    self.voices.append(Voice(said["call"], said["at"]))
+                case "silent":
+                    self.silent.append(Silent(said["call"], said["at"]))
+                case _:
+                    self._events.put_nowait(said)
+        self._events.put_nowait({})
+
     async def hear(self, event: str, timeout_s: float) -> dict[str, Any]:
         """The next thing it says beside what callers hear, which must be this."""
         try:
             async with asyncio.timeout(timeout_s):
-                while True:
-                    line = await self._said.readline()
-                    said: dict[str, Any] = json.loads(line) if line else {}
-                    match said.get("event"):
-                        case "greeted":
-                            self.greeted.append(Greeted(said["call"], said["at"], said["frame"]))
-                        case "voice":
-                            self.voices.append(Voice(said["call"], said["at"]))
-                        case _:
-                            break
+                said = await self._events.get()
         except TimeoutError:
             raise NotUp(f"no {event!r} of the load generator in {timeout_s:g} s") from None
         if said.get("event") != event:
@@ -90,7 +107,7 @@ class Generator:
         return said
 
     async def catch_up(self) -> None:
-        """Until `greeted` and `voices` hold all that was heard so far."""
+        """Until `greeted`, `voices` and `silent` hold all that was heard so far."""
         self.order("mark")
         await self.hear("mark", PATIENCE_S)
 
@@ -110,6 +127,11 @@ async def generator(
         command += ["--certificate", str(certificate), "--key", str(key)]
     async with process(command, core) as started:
         load = Generator(started)
-        where = await load.hear("listening", PATIENCE_S)
-        load.model_port, load.caller_ports = where["model_port"], where["caller_ports"]
-        yield load
+        listening = asyncio.create_task(load.listen(), name="generator")
+        try:
+            where = await load.hear("listening", PATIENCE_S)
+            load.model_port, load.caller_ports = where["model_port"], where["caller_ports"]
+            yield load
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})

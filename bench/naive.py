@@ -20,6 +20,7 @@ from typing import Any, cast
 import websockets
 
 FRAME_BYTES = 160
+SILENCE = b"\xff" * FRAME_BYTES
 
 
 class Caller(asyncio.DatagramProtocol):
@@ -85,16 +86,20 @@ class Caller(asyncio.DatagramProtocol):
                 )
 
     async def play(self) -> None:
-        """A frame to the caller every 20 ms."""
+        """A frame to the caller every 20 ms, silence where there is nothing else, as the others do."""
         while True:
-            item_id, audio = await self.to_caller.get()
-            if item_id != self.item_id:
-                self.item_id, self.played_ms = item_id, 0
+            try:
+                item_id, audio = self.to_caller.get_nowait()
+            except asyncio.QueueEmpty:
+                item_id, audio = self.item_id, SILENCE
+            else:
+                if item_id != self.item_id:
+                    self.item_id, self.played_ms = item_id, 0
+                self.played_ms += 20
             head = struct.pack("!BBHII", 0x80, 0, self.sequence & 0xFFFF, self.timestamp & 0xFFFFFFFF, 1)
             self.transport.sendto(head + audio, self.address)
             self.sequence += 1
             self.timestamp += FRAME_BYTES
-            self.played_ms += 20
             await asyncio.sleep(0.02)
 
 

@@ -1,6 +1,6 @@
-"""Half again as many calls as the node has room for: do those who are in hear what they should, and what do the others?
+"""Nearly twice as many calls as there is room for: do those who are in hear what they should, and what do the others?
 
-Calls come all the time, each for the same while, so many that half again as many would be up at once as there is room
+Calls come all the time, each for the same while, so many that nearly twice as many would be up at once as there is room
 for, by `[limits] core_percent` and whatever else keeps a busy worker from taking calls. Every caller is
 followed by the load generator, those that are turned away too: from their INVITE to the first sound of a voice.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench import results
-from bench.arrivals import GREETING, REST_S, Spread, match
+from bench.arrivals import GREETING, REST_S, Spread, arrived, match
 from bench.callers import Signalling
 from bench.generator import PATIENCE_S, Greeted, Voice
 from bench.results import Figures
@@ -24,6 +24,9 @@ from sipagent.config.limits import Limits
 MAX_PACING_P99_MS = 5.0
 MAX_VOICE_S = 1.0
 """From the INVITE of somebody who is turned away."""
+MIN_OVERLOAD = 0.2
+"""Of those who come so many find no room, at least; and `MIN_SHARE` of them were turned away in the window."""
+MIN_SHARE = 0.7
 _LEAVE_S = 30.0
 
 Say = Callable[[str], None]
@@ -35,10 +38,9 @@ class Case:
 
     core_percent: int = Limits().core_percent
     per_second: float = 3.0
-    hold_s: float = 60.0
-    """Each call: `per_second` times this would be up at once, were there room."""
-    seconds: float = 20.0
-    """The window, which begins when the node has been full for a while."""
+    hold_s: float = 40.0
+    """Each call: `per_second` times this would be up at once, were there room. The window is as long, for calls that
+    filled the node within a moment leave it within a moment: in a shorter one everybody is let in, or nobody."""
     fifo: bool = True
     """Priority for worker and Asterisk, as by default."""
 
@@ -76,7 +78,7 @@ class Overload:
 async def overload(case: Case, say: Say) -> Overload:
     """One run on a fresh node."""
     ramp_s = case.hold_s + REST_S
-    calls = round(case.per_second * (ramp_s + case.seconds))
+    calls = round(case.per_second * (ramp_s + case.hold_s))
     slots = round(case.per_second * (case.hold_s + REST_S)) + 10
     shape = Shape(slots, greeting=GREETING, by_order=True, fifo=case.fifo, core_percent=case.core_percent)
     async with whole(shape, say) as node:
@@ -85,7 +87,7 @@ async def overload(case: Case, say: Say) -> Overload:
             node.load.order("start")
             await node.load.hear("start", PATIENCE_S)
             before, since = await node.level(), time.time()
-            await asyncio.sleep(case.seconds)
+            await asyncio.sleep(case.hold_s)
             after, until = await node.level(), time.time()
             node.load.order("end")
             await node.load.hear("end", PATIENCE_S)
@@ -103,6 +105,7 @@ def _judge(
 ) -> Overload:  # fmt: skip
     slots = len(node.load.caller_ports)
     greeted, told = match(signalled, slots, node.load.greeted), match(signalled, slots, node.load.voices)
+    silent = match(signalled, slots, node.load.silent)
     since, until = window
     came = [call for call in signalled if since <= (call.invited_at or 0.0) < until]
     admitted = [call for call in came if call.answered_at is not None]
@@ -123,7 +126,9 @@ def _judge(
         figures=figures,
         ended=ended,
     )
-    found.faults.extend(find_faults(found, lost=len(came) - len(admitted) - len(away)))
+    heard = arrived(case.per_second, case.hold_s, admitted, greeted, silent=silent)
+    faults = find_faults(found, lost=len(came) - len(admitted) - len(away))
+    found.faults.extend([*faults, *(f"{what}: {count}" for what, count in heard.failures.items())])
     return found
 
 
@@ -151,11 +156,16 @@ def find_faults(found: Overload, lost: int) -> list[str]:
         "turned away without a word": found.unheard,
         "downlink lost": down.lost,
         "downlink crosstalk": down.crosstalk,
+        "downlink garbled": down.garbled,
+        "downlink stale": down.stale,
+        "RTP holes": down.rtp_lost,
         "uplink crosstalk": up.crosstalk,
+        "uplink garbled": up.garbled,
     }
     faults = [f"{what}: {count}" for what, count in counts.items() if count]
-    if not found.turned_away:
-        faults.append("nobody was turned away: there was no overload")
+    share, expected = found.turned_away / max(found.admitted + found.turned_away, 1), 1 - found.up / found.offered
+    if share < MIN_SHARE * expected or expected < MIN_OVERLOAD:
+        faults.append(f"no steady overload: {share:.0%} were turned away, {expected:.0%} found no room")
     if down.pacing_ms.p99 >= MAX_PACING_P99_MS:
         faults.append(f"pacing p99 {down.pacing_ms.p99:.1f} ms")
     if found.told_ms.p99 >= 1000 * MAX_VOICE_S:

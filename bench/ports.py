@@ -14,6 +14,8 @@ _TRIES = 50
 
 def free_block(count: int) -> int:
     """The first, even, of `count` UDP ports in a row that nobody holds now."""
+    if count > HIGH - LOW - 2:
+        raise ToolError(f"{count} UDP ports in a row are wanted, and there are {HIGH - LOW}: fewer calls at once")
     for _ in range(_TRIES):
         first = random.randrange(LOW, HIGH - count, 2)  # noqa: S311 - no secret
         if all(_is_free(port) for port in range(first, first + count)):

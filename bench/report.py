@@ -125,7 +125,8 @@ def _alone(sitting: results.Sitting) -> str:
     for found in sitting.capacities:
         failed = f"fails at {found.failed}" if found.failed else "and no more were tried"
         how = "wss" if found.tls else "ws"
-        how += sitting.runs[0].case.unusual
+        if sitting.runs:
+            how += sitting.runs[0].case.unusual
         parts.append(f"{found.bridge}, {how}: one core carries {found.carried}, {failed}.")
     return "\n\n".join(parts)
 

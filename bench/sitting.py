@@ -1,4 +1,4 @@
-"""One full sitting: everything that RESULTS.md tells, in one go of some twenty minutes, and the tables anew.
+"""One full sitting: everything that RESULTS.md tells, in one go of some forty minutes, and the tables anew.
 
 What cannot be measured is said and left out; the rest goes on, and RESULTS.md keeps its older table of that kind.
 """
@@ -80,7 +80,8 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         return flood.Sitting(*results.stamp(), await flood.compare(case, 100_000, say))
 
     async def exported() -> export.Sitting:
-        return export.Sitting(*results.stamp(), EXPORT.records, await export.compare(EXPORT, say))
+        found = await export.compare(replace(EXPORT, fifo=fifo), say)
+        return export.Sitting(*results.stamp(), EXPORT.records, found)
 
     return {
         "alone-100": lambda: compared(100, ("worker", "floor", "naive"), 2),
@@ -95,5 +96,5 @@ def _parts(churn_minutes: float, fifo: bool, say: Say) -> dict[str, Callable[[],
         "export": exported,
         "overload": lambda: overload.overload(overload.Case(fifo=fifo), say),
         "node": lambda: node.run(50, 4.0, say),
-        "churn": lambda: arrivals.churn(5.0, churn_minutes, 4.0, say),
+        "churn": lambda: arrivals.churn(5.0, churn_minutes, 4.0, fifo, say),
     }

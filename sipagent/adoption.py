@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import NoReturn
 
@@ -32,15 +33,20 @@ async def claim(carried: Carried, channel: ChannelHandle, house: House) -> None:
 
 
 async def stay_with_them(
-    carried: Carried, caller: ChannelHandle, house: House, call_id: str, undo: AsyncExitStack
+    carried: Carried,
+    caller: ChannelHandle,
+    house: House,
+    call_id: str,
+    undo: AsyncExitStack,
+    on_joined: Callable[[], None],
 ) -> NoReturn:
     """Somebody has taken the call: it is over when one of the two hangs up.
 
     A channel that is moved from the application of the dead worker leaves its bridge: then they get a new one, within
-    milliseconds.
+    milliseconds. `on_joined`: they talk, and need none of us.
 
     Raises:
-        CallOver: always, when that is so.
+        CallOver: always, when one of them has gone.
     """
     ari, leg = house.ari, ChannelHandle(house.ari, carried.leg)
     happenings = undo.enter_context(ari.listen(leg.id))
@@ -54,6 +60,7 @@ async def stay_with_them(
             bridge = await undo.enter_async_context(mixing_bridge(ari, call_id))
             await _until_here(happenings)
             await bridge.add(caller, leg)
+        on_joined()
         await Caller(leg, happenings).until_gone()
     except AriRefused as refusal:
         if refusal.status != NOT_FOUND:

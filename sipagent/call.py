@@ -241,8 +241,7 @@ class Call:
         caller = self._watch(self._caller)
         await claim(carried, caller.channel, self._house)
         if carried.leg:
-            self._watches = True
-            await stay_with_them(carried, caller.channel, self._house, self.id, undo)
+            await stay_with_them(carried, caller.channel, self._house, self.id, undo, self._only_watch)
         await drop_bridges(self._house.ari, self.id)
         self.recording.wanted = carried.record
         for by in carried.paused:
@@ -251,6 +250,9 @@ class Call:
             self.id, caller, carried.number, carried.endpoint, self.law, dict(carried.variables), carried=carried
         )
         return Destination(carried.step), visitor
+
+    def _only_watch(self) -> None:
+        self._watches = True
 
     async def _carry(self, visit: Visit, visitor: Visitor) -> None:
         """What another worker must know rides on the channel, `CARRY_EVERY_S` old; what was said, `SAID_WITHIN_S`."""

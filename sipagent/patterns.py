@@ -39,6 +39,11 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern))
 
 
+def is_whole(pattern: str) -> bool:
+    """Only the number that it is written as is meant."""
+    return not (pattern.startswith("_") or pattern.endswith("*") or _range_of(pattern))
+
+
 def matches(pattern: str, number: str) -> bool:
     """Is this number meant?"""
     return compiled(pattern).fullmatch(number) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -44,8 +45,11 @@ def ringback() -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def looped(name: str, law: Law) -> bytes:
-    """`hold` or `ringback` as G.711, made once."""
-    return encode({"hold": hold_music, "ringback": ringback}[name](), law)
+    """One of SOUNDS as G.711, made once."""
+    return encode(SOUNDS[name](), law)
+
+
+SOUNDS: Mapping[str, Callable[[], bytes]] = {"hold": hold_music, "ringback": ringback}
 
 
 def _pcm(sound: np.ndarray) -> bytes:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gc
+import linecache
 import os
 import struct
 import sys
@@ -98,6 +99,13 @@ def spare_the_disk() -> None:
     for encoding in ("ascii", "idna"):
         codecs.lookup(encoding)  # of hosts' names, with the first session
     sys.meta_path.insert(0, LateImports())
+    # A traceback names files and lines; their text would be read for the first one, ten files and more.
+    linecache.updatecache = _no_text  # type: ignore[assignment]
+
+
+def _no_text(filename: str, module_globals: object = None) -> list[str]:
+    del filename, module_globals
+    return []
 
 
 class LateImports(MetaPathFinder):

@@ -122,8 +122,7 @@ class Visit:
         """Of a call out."""
         if order := visitor.order:
             known = ChainMap(self.variables, house.settings.variables)
-            channel = visitor.caller.channel
-            self._who_answered = WhoAnswered(order, channel, story, group, lambda: self._conversation, known)
+            self._who_answered = WhoAnswered(order, visitor.caller, story, group, known)
         self._referred = False
         self._ending = asyncio.Event()
         """The node goes down, and they must not be with us much longer."""
@@ -312,6 +311,8 @@ class Visit:
     def _dismiss(self, room: Room | None = None) -> None:
         """Whoever talks with the caller goes, and then the room, if it goes too."""
         conversation, self._conversation = self._conversation, None
+        if self._who_answered:
+            self._who_answered.conversation = None
         control, self._control = self._control, None
         self._leaving.let_go(conversation, control, room)
 
@@ -368,6 +369,7 @@ class Visit:
         if self._held:
             conversation.talk.hold()
         if asked:
+            asked.conversation = conversation
             asked.listen()
         await self._room.open(self._call_id)
         if self._story.answered_s is None:

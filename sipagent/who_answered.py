@@ -7,12 +7,12 @@ greeting that the detector took for a person.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from sipagent import model
-from sipagent.ari.objects import ChannelHandle
 from sipagent.audio import PTIME_MS
 from sipagent.call_over import CallOver
+from sipagent.caller import Caller
 from sipagent.config import Agent
 from sipagent.conversation import Conversation, instructed
 from sipagent.model import Disposition
@@ -35,15 +35,16 @@ class WhoAnswered:
     def __init__(
         self,
         order: Originate,
-        channel: ChannelHandle,
+        who: Caller,
         story: Story,
         group: asyncio.TaskGroup,
-        talks: Callable[[], Conversation | None],
         variables: Mapping[str, str],
     ) -> None:
-        """Tasks run in the call's `group`. `talks`: whoever has them now; `variables` go into the message."""
-        self._order, self._channel, self._story, self._group = order, channel, story, group
-        self._talks, self._variables = talks, variables
+        """Tasks run in the call's `group`; `variables` go into the message."""
+        self._order, self._who, self._story, self._group = order, who, story, group
+        self._variables = variables
+        self.conversation: Conversation | None = None
+        """Of whoever has them now."""
 
     def instructions(self, agent: Agent, variables: Mapping[str, str]) -> str:
         """What the agent is to know beside its own instructions, with placeholders."""
@@ -55,7 +56,7 @@ class WhoAnswered:
             self._group.create_task(self._detect())
 
     async def _detect(self) -> None:
-        disposition, why = await Detector(self._channel).who()
+        disposition, why = await Detector(self._who.channel).who()
         await self._classified(disposition, "detector", why)
 
     def agent_says_machine(self) -> None:
@@ -67,7 +68,7 @@ class WhoAnswered:
         if self._story.disposition in {Disposition.MACHINE, Disposition.FAX}:
             return
         self._story.tell(model.Classified, disposition=disposition, said_by=said_by, detail=detail)
-        conversation, is_machine = self._talks(), disposition in {Disposition.MACHINE, Disposition.FAX}
+        conversation, is_machine = self.conversation, disposition in {Disposition.MACHINE, Disposition.FAX}
         if is_machine and conversation is not None and self._order.machine != "agent":
             await self._leave_machine(conversation.talk, disposition)
 
@@ -82,7 +83,7 @@ class WhoAnswered:
         talk.silence()
         talk.hold()
         if self._order.machine == "message" and disposition is Disposition.MACHINE:
-            await Detector(self._channel).until_tone()
+            await Detector(self._who.channel).until_tone()
             if not await talk.say_last(instructed(self._order.message, self._variables)):
                 raise CallOver(
                     CallOutcome(Reason.REALTIME_SILENT, "the message for a machine was not spoken, or not to its end")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import signal
 import time
@@ -23,6 +24,7 @@ from sipagent import model, orders, tuning
 from sipagent.ari import events as ari_events
 from sipagent.ari.client import AriClient
 from sipagent.ari.objects import ChannelHandle
+from sipagent.beforehand import keep_ready
 from sipagent.call import Call
 from sipagent.config import Settings
 from sipagent.dialling import DialGuard
@@ -396,7 +398,9 @@ def _policy(load: Callable[[], Settings]) -> Policy:
     settings = load()
     prompts = Prompts(current_folder(settings.run_dir / "prompts"), settings.folder)
     prompts.load(needed_prompts(settings))
-    return Policy.of(settings, prompts)
+    policy = Policy.of(settings, prompts)
+    policy.routes.look_ahead(dt.datetime.now(dt.UTC))
+    return policy
 
 
 def needed_prompts(settings: Settings) -> list[Phrase]:
@@ -463,8 +467,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     worker.ari.on_replaced = replaced
     worker.on_calls = _settle(settings, number)
 
-    def state(events_dropped: int) -> WorkerState:
-        return worker.state(events_dropped, link.audio.dropped)
+    ready = asyncio.create_task(keep_ready(lambda: worker.house.policy), name="keep-ready")
 
     async def work() -> None:
         # Who has our application until then leaves when it becomes ours. By then it is known that we are there, and
@@ -473,7 +476,8 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
             log.info("control_process_away")
         await worker.run()
 
-    link_task, worker_task = asyncio.create_task(link.run(state, worker.obey)), asyncio.create_task(work())
+    telling = link.run(lambda dropped: worker.state(dropped, link.audio.dropped), worker.obey)
+    link_task, worker_task = asyncio.create_task(telling), asyncio.create_task(work())
     # The link's is one of them: without it nobody hears of our calls, and the control process thinks us dead.
     ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.abandoned.wait()), worker_task, link_task}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -490,6 +494,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     with contextlib.suppress(asyncio.CancelledError):
         await worker_task
     await link.drain(1.0)
+    ready.cancel()
     link_task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await link_task

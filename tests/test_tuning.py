@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import linecache
 import os
 import struct
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +130,8 @@ def spared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a worker that has started."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(linecache, "updatecache", linecache.updatecache)
+    linecache.clearcache()
     tuning.spare_the_disk()
 
 
@@ -140,6 +144,16 @@ def test_who_imports_only_now_is_told_of(monkeypatch: pytest.MonkeyPatch) -> Non
         with ThreadPoolExecutor() as threads:  # calls do not wait for another thread
             threads.submit(importlib.import_module, "no_module_of_anybody").exception()
     assert [(entry["event"], entry["module"]) for entry in logs] == [("imported_late", "this")]
+
+
+@pytest.mark.usefixtures("spared")
+def test_a_traceback_names_lines_and_reads_no_files() -> None:
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        told = traceback.format_exc()
+    assert f'"{__file__}", line' in told
+    assert "raise ValueError" not in told
 
 
 @pytest.mark.usefixtures("spared")

@@ -43,8 +43,10 @@ def _wrong(call: Call, row: Mapping[str, Any]) -> str:
         return "" if right else f"ended with Asterisk, and is told as {row['reason']}"
     if row["disposition"] != "ANSWERED":
         return f"is told as {row['disposition']}"
-    if call.turns and not row["turns"]:
-        return f"no turn of {call.turns} is told"
+    if call.hung_up and row["reason"] != "caller_hangup":
+        return f"was hung up by its caller, and is told as {row['reason']}"
+    if row["turns"] < call.turns:
+        return f"{row['turns']} turns of {call.turns} are told"
     return ""
 
 

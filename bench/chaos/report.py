@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from statistics import median
 
 from bench.chaos.ear import USUAL_S
@@ -31,14 +32,19 @@ def lost(found: Sitting) -> bool:
 def late(found: Sitting) -> list[str]:
     """Promises that were not kept."""
     return [
-        f"{fault.name}: {what} {worst:.2f} s, promised were {promised:g}"
+        f"{fault.name}: {what} {'never' if worst == inf else f'{worst:.2f} s'}, promised were {promised:g}"
         for fault, struck in _by_fault(found)
         for what, promised, worst in (
-            ("voice", fault.voice_s, max(_voices(struck), default=0.0)),
-            ("agent", fault.talk_s, max(_talks(struck), default=0.0)),
+            ("voice", fault.voice_s, _worst(one.voice_s for it in struck for one in it.silences)),
+            ("agent", fault.talk_s, _worst(one.talk_s for it in struck for one in it.silences)),
         )
         if promised is not None and worst > promised
     ]
+
+
+def _worst(times_s: Iterable[float | None]) -> float:
+    """None is never."""
+    return max((inf if time_s is None else time_s for time_s in times_s), default=0.0)
 
 
 def markdown(found: Sitting) -> str:

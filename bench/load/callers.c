@@ -15,6 +15,7 @@ enum { SOCKET_BUFFER_BYTES = 1 << 18, BATCH = 8, PACKET_ROOM = 512 };
 // And speaks no longer than this, three packets: Asterisk gives a port on at once, and where the next caller is silent,
 // a fourth in a row would make it take this one for them (strict RTP), and send them that caller's sound.
 #define SPEAKS_NS 60000000LL
+#define OVER_NS 3000000000LL // who is heard again from the same port within this time was away, and is no other call
 
 static int64_t grid_from;
 static uint64_t next_slot; // caller next_slot % calls, one turn of all of them every 20 ms
@@ -73,6 +74,18 @@ static void send_frame(Call *call, int64_t now) {
     sendto(call->udp, packet, sizeof packet, 0, (struct sockaddr *)&call->bridge, sizeof call->bridge);
 }
 
+// Hung up on, if it is when they hang up; else left in silence.
+static void tell_silent(const Call *call) {
+    if (run.by_order)
+        printf("{\"event\":\"silent\",\"call\":%d,\"at\":%.6f}\n", call->number, (double)call->heard_at / 1e9), fflush(stdout);
+}
+
+// The window is over, and with it what nobody notices who waits for the next answer.
+void callers_end(int64_t now) {
+    for (int i = 0; !run.latch && i < run.calls; i++)
+        down.fell_silent += now - calls[i].heard_at > GONE_NS;
+}
+
 void callers_run(int64_t now) {
     for (int64_t due; (due = callers_due()) <= now; next_slot++) {
         Call *call = &calls[next_slot % (uint64_t)run.calls];
@@ -80,8 +93,11 @@ void callers_run(int64_t now) {
             call->started = false;
             call->answer.abandoned = true;
             down.fell_silent += in_window(now);
+            tell_silent(call);
         }
-        if (!call->started || (run.latch && now - call->heard_at > SPEAKS_NS))
+        // Where callers come and go; elsewhere they stay, and go on speaking whatever happens to them.
+        bool leaves = run.by_order && now - call->heard_at > SPEAKS_NS;
+        if (!call->started || leaves)
             continue;
         int64_t sent_at = now_ns();
         if (in_window(sent_at))
@@ -205,11 +221,14 @@ static bool is_of_call(Call *call, const struct sockaddr_in *source, const uint8
     if (run.latch && !call->started) {
         if (size != RTP_BYTES || packet[0] != 0x80 || packet[1] & 0x7F)
             return false; // RTCP of a neighbour
+        bool another = source->sin_port != call->bridge.sin_port || at - call->heard_at > OVER_NS;
         call->bridge = *source;
-        call->hears = call->greeted = call->told = false;
-        call->greeter = -1;
-        call->greeting_frames = 0;
         call->started = true;
+        if (another) {
+            call->hears = call->greeted = call->told = false;
+            call->greeter = -1;
+            call->greeting_frames = 0;
+        }
     }
     if (source->sin_port != call->bridge.sin_port)
         return false;

@@ -83,6 +83,7 @@ void callers_start(int call, int port);
 void callers_read(Call *call);
 int64_t callers_due(void);
 void callers_run(int64_t now);
+void callers_end(int64_t now);
 bool agent_is_heard(const Call *call, int64_t now);
 
 // model.c

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ static void advance(int64_t now) {
         tell("start");
     } else if (phase == WINDOW && (now >= until || end_ordered)) {
         phase = DRAIN, until = now + DRAIN_NS;
+        callers_end(now);
         run.to = now, busy = (double)(cpu_ns() - cpu_from) / (double)(run.to - run.from);
         tell("end");
     } else if (phase == DRAIN && now >= until) {
@@ -123,6 +125,7 @@ static void options(int count, char **words) {
 int main(int count, char **words) {
     options(count, words);
     prctl(PR_SET_TIMERSLACK, 1000); // 1 us: the grid is ours to keep
+    signal(SIGPIPE, SIG_IGN);       // a session that has gone is an error of its write, not our end
     int epoll = epoll_create1(0);
     calls = calloc((size_t)run.calls, sizeof *calls);
     stamp_open();

@@ -218,7 +218,7 @@ async def reload(config: AsteriskConfig, root: Root) -> None:
     """
     if not answers(config):
         raise ToolError(f"no Asterisk runs from {config.run_dir}; `sipagent asterisk up` starts one")
-    render(config, root)
+    await asyncio.to_thread(render, config, root)  # the control process' loop hears its workers meanwhile
     for line in RELOAD:
         answer = await command(config, root, line)
         if "reloaded" not in answer:

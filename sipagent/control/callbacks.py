@@ -67,6 +67,8 @@ class CallbackDialler:
         self._came = asyncio.Event()
         self._left: list[Callback] | None = None
         """What those before us were dialling, as long as its calls may yet turn out to be up."""
+        self._hours: tuple[Settings, OpeningHours] | None = None
+        """When promises are kept, by which configuration."""
         live.subscribe(self._on_event, self._on_lost)
 
     async def run(self) -> None:
@@ -106,7 +108,9 @@ class CallbackDialler:
         """Begin what is due at `now`."""
         settings = self._settings()
         self._give_up_waiting()
-        if not settings.outbound.trunks or not self._open(settings, now) or not self._live.takes_calls:
+        if not settings.outbound.trunks or not self._live.takes_calls:
+            return
+        if settings.outbound.hours and not await asyncio.to_thread(self._open, settings, now):
             return
         for due in await self._callbacks.due(now.timestamp(), AT_ONCE):
             await self._begin(due)
@@ -188,8 +192,10 @@ class CallbackDialler:
             self._news.popleft()
 
     def _open(self, settings: Settings, now: dt.datetime) -> bool:
-        hours = settings.outbound.hours
-        return not hours or OpeningHours(settings.hours[hours], settings.folder).at(now).open
+        """Not the loop's: a calendar is read and worked out, for each configuration once."""
+        if self._hours is None or self._hours[0] is not settings:
+            self._hours = settings, OpeningHours(settings.hours[settings.outbound.hours], settings.folder)
+        return self._hours[1].at(now).open
 
 
 def _call_id(row: Callback) -> str:

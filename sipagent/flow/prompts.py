@@ -120,7 +120,7 @@ async def render(
     target = prompt_folder(folder, voice.name)
     target.mkdir(parents=True, exist_ok=True)
     wanted = dict.fromkeys(phrase for phrase in phrases if phrase.text)
-    missing = [phrase for phrase in wanted if not all(_file(target, phrase, law, recordings).exists() for law in Law)]
+    missing = await asyncio.to_thread(_missing, target, wanted, recordings)
     for done, phrase in enumerate(missing, 1):
         if phrase.text.startswith(RECORDING):
             pcm = await asyncio.to_thread(read_recording, recordings / phrase.text.removeprefix(RECORDING))
@@ -131,6 +131,11 @@ async def render(
         for law in Law:
             await asyncio.to_thread(_write, _file(target, phrase, law, recordings), encode(pcm, law))
         progress(done, len(missing))
+
+
+def _missing(folder: Path, wanted: Iterable[Phrase], recordings: Path) -> list[Phrase]:
+    """Recordings are read to be known: they may be long, and calls are up where a configuration is read anew."""
+    return [phrase for phrase in wanted if not all(_file(folder, phrase, law, recordings).exists() for law in Law)]
 
 
 def _write(file: Path, data: bytes) -> None:

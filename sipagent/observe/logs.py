@@ -72,6 +72,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, **bound: Any)
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    _bound.update(bound)
     structlog.contextvars.bind_contextvars(**bound)
     # What libraries say goes the same way, without their debug chatter.
     form = "%(levelname)s %(name)s %(message)s"
@@ -90,6 +91,7 @@ def leave() -> None:
 
 
 _writer: LogWriter | None = None
+_bound: dict[str, Any] = {}
 
 
 def _beside() -> TextIO:
@@ -105,7 +107,7 @@ def _beside() -> TextIO:
 
 
 def _tell_of_drops(lines: int) -> None:
-    structlog.get_logger().warning("log_lines_dropped", lines=lines)
+    structlog.get_logger().warning("log_lines_dropped", lines=lines, **_bound)  # a thread has no context
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:

@@ -101,7 +101,7 @@ def _migrate(connection: Connection, revision: str) -> None:
     # SQLite's lock is the transaction's own (BEGIN IMMEDIATE).
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-    # Alembic takes 0.2 s and 11 MB, which a worker, who has no database, need not spend.
+    # 0.2 s and 11 MB, which a worker, who has no database, need not spend; a recorder has it imported in a thread.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import time
 import uuid
 from collections import Counter, deque
@@ -83,6 +84,8 @@ class Recorder:
             ConfigError: the tables are not ours, or of a later version; another process has the spool.
         """
         await asyncio.to_thread(self._open_spool)
+        # For `database.migrate`, which may come to it much later, with workers that want to be heard.
+        await asyncio.to_thread(importlib.import_module, "alembic.command")
         try:
             async with asyncio.timeout(database.CONNECT_TIMEOUT_S * 2):
                 await self._make_tables()

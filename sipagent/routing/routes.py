@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,10 +61,16 @@ class Routes:
     def __init__(self, settings: Settings) -> None:
         self._routes = settings.all_routes
         self._hours = {name: OpeningHours(hours, settings.folder) for name, hours in settings.hours.items()}
-        self._lists = {route.from_file: _list(settings.folder / route.from_file)
+        self._lists = {route.from_file: NumberList(_list(settings.folder / route.from_file))
                        for route in settings.routes if route.from_file}  # fmt: skip
         self.headers = tuple(sorted({header for route in settings.routes for header in route.headers}))
         """SIP headers that a route looks at: to be read from the INVITE."""
+
+    def look_ahead(self, at: dt.datetime) -> None:
+        """Work out today and tomorrow of every calendar: a loop that has calls has no time for the first who asks."""
+        for hours in self._hours.values():
+            hours.at(at)
+            hours.at(at + dt.timedelta(days=1))
 
     def decide(self, facts: Facts, at: dt.datetime) -> Decision:
         """The first that fits; `at` knows its time zone."""
@@ -87,8 +93,8 @@ class Routes:
             return f"is for calls from {', '.join(route.trunk)}, not from {facts.trunk or 'nowhere'}"
         if route.to and not _any(route.to, facts.called):
             return f"is for {', '.join(route.to)}, not for {' or '.join(facts.called)}"
-        callers = (*route.caller, *(self._lists[route.from_file] if route.from_file else ()))
-        if (route.caller or route.from_file) and not _any(callers, facts.caller):
+        listed = route.from_file is not None and self._lists[route.from_file].has(facts.caller)
+        if (route.caller or route.from_file) and not (listed or _any(route.caller, facts.caller)):
             shown = ", ".join((*route.caller, *([str(route.from_file)] if route.from_file else [])))
             return f"is for callers of {shown}, not {' or '.join(facts.caller)}"
         for header, expression in route.headers.items():
@@ -101,6 +107,25 @@ class Routes:
             return ""
         verdict = self._hours[name.removeprefix("!")].at(at)
         return "" if verdict.open != name.startswith("!") else f"is for {name}: {verdict.why}"
+
+
+class NumberList:
+    """Many patterns: of whole numbers, which most lists are made of, any number takes no time."""
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        whole, others = set[str](), list[str]()
+        for pattern in wanted:
+            if patterns.is_whole(pattern):
+                whole.add(pattern)
+            else:
+                others.append(pattern)
+        self._whole, self._others = frozenset(whole), tuple(map(patterns.compiled, others))
+
+    def has(self, numbers: Iterable[str]) -> bool:
+        """One of the forms of a number is meant."""
+        return any(
+            number in self._whole or any(pattern.fullmatch(number) for pattern in self._others) for number in numbers
+        )
 
 
 def _any(wanted: tuple[str, ...], numbers: tuple[str, ...]) -> bool:

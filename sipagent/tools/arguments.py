@@ -7,24 +7,25 @@ and from MCP servers; one that is none is the same as no schema, since the tool 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from sipagent.xai.session import MAX_TEXT_CHARS
-
 _ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 """The decoder of all our wires: what it takes they can carry. NaN and half of a surrogate pair are not for them."""
 MAX_TOLD = 3
-"""Mistakes told at once."""
+"""Mistakes told at once; no more are looked for."""
+MAX_CHARS = 16_000
+"""Of what a model may write: a call's loop reads and checks it."""
 _SHOWN_CHARS = 160
 
 
 def read(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The arguments, or why they are none: one of the two is empty."""
-    if len(text) > MAX_TEXT_CHARS:
+    if len(text) > MAX_CHARS:
         return {}, "the arguments are too long"
     try:
         value = _ANYTHING.decode(text or "{}")
@@ -33,11 +34,11 @@ def read(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(value, dict):
         return {}, "the arguments must be a JSON object"
     found = []
-    for wrong in _validator(json.dumps(schema)).iter_errors(value):
+    for wrong in itertools.islice(_validator(json.dumps(schema)).iter_errors(value), MAX_TOLD):
         place = ".".join(str(key) for key in wrong.path)
         found.append(f"{place + ': ' if place else ''}{wrong.message[:_SHOWN_CHARS]}")
     if found:
-        return {}, f"the arguments do not fit: {'; '.join(found[:MAX_TOLD])}"
+        return {}, f"the arguments do not fit: {'; '.join(found)}"
     return value, ""
 
 

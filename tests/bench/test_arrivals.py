@@ -9,7 +9,7 @@ import pytest
 
 from bench.arrivals import Arrived, Spread, arrived, leak_kb_a_call, match
 from bench.callers import Signalling
-from bench.generator import Greeted
+from bench.generator import Greeted, Silent
 from bench.whole import Level, Spent
 
 GOOD = [Signalling(number, 10.0 + number, 10.01 + number, bye_by="caller") for number in range(5)]
@@ -37,6 +37,18 @@ def test_every_way_to_fail_is_seen() -> None:
         ({"bye_by": "far end"}, "hung up on"),
     ):
         assert batch([*GOOD[:4], replace(GOOD[4], **change)], HEARD).failures == {failure: 1}
+
+
+def test_who_is_left_in_silence_before_they_hang_up_is_seen() -> None:
+    calls = [replace(call, bye_at=12.0 + call.number) for call in GOOD]
+    silent = {number: Silent(number, 11.99 + number) for number in range(5)}
+    assert not arrived(1.0, 2.0, calls, HEARD, silent=silent).failures
+    silent[2] = Silent(2, 13.5)
+    assert arrived(1.0, 2.0, calls, HEARD, silent=silent).failures == {"left in silence": 1}
+
+
+def test_a_rate_that_was_not_dialled_is_not_carried() -> None:
+    assert not arrived(1.2, 2.0, GOOD, HEARD).carried
 
 
 def test_a_rate_at_which_the_agent_is_late_is_not_carried() -> None:

@@ -1,0 +1,40 @@
+"""What would be read, imported or worked out when the first call needs it, with all other calls waiting: it is there.
+
+In a thread, so that a worker takes calls meanwhile. From a disk whose cache is cold the checker of functions' arguments
+took ten seconds to import beside other work, the numbering plans of all countries two; both are imported in pieces,
+the one when a model first calls a function, the others when a country first calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+
+from phonenumbers import SUPPORTED_SHORT_REGIONS, PhoneMetadata
+
+from sipagent.audio import Law
+from sipagent.house import Policy
+from sipagent.tones import SOUNDS, looped
+from sipagent.tools import arguments
+
+LOOK_AHEAD_EVERY_S = 600.0
+
+
+async def keep_ready(policy: Callable[[], Policy]) -> None:
+    """Until cancelled; `policy` is the one in force."""
+    await asyncio.to_thread(prepare)
+    while True:
+        await asyncio.to_thread(policy().routes.look_ahead, dt.datetime.now(dt.UTC))
+        await asyncio.sleep(LOOK_AHEAD_EVERY_S)
+
+
+def prepare() -> None:
+    """Once in a process."""
+    for name in SOUNDS:
+        for law in Law:
+            looped(name, law)
+    arguments.prepare({"type": "object"})
+    PhoneMetadata.load_all()
+    for region in SUPPORTED_SHORT_REGIONS:
+        PhoneMetadata.short_metadata_for_region(region)
