@@ -100,7 +100,7 @@ def spare_the_disk() -> None:
         codecs.lookup(encoding)  # of hosts' names, with the first session
     sys.meta_path.insert(0, LateImports())
     # A traceback names files and lines; their text would be read for the first one, ten files and more.
-    linecache.updatecache = _no_text  # type: ignore[assignment]
+    linecache.updatecache = _no_text
 
 
 def _no_text(filename: str, module_globals: object = None) -> list[str]:
