@@ -74,7 +74,7 @@ def row(number: str, **changes: Any) -> dict[str, Any]:
 
 
 class TestTheJudge:
-    CALLS = (Call("1", answered=True, turns=2), Call("2", answered=True, turns=2), Call("3"))
+    CALLS = (Call("1", answered=True, turns=2, hung_up=True), Call("2", answered=True, turns=2), Call("3"))
 
     def test_is_content_with_one_record_each(self) -> None:
         assert compare(self.CALLS, [row("1"), row("2")]) == []
@@ -87,7 +87,11 @@ class TestTheJudge:
             ([row("1"), row("2"), row("2")], "2: 2 records"),
             ([row("1"), row("2", state="live")], "2: is told as live"),
             ([row("1"), row("2", disposition="NO ANSWER")], "2: is told as NO ANSWER"),
-            ([row("1"), row("2", turns=0)], "2: no turn of 2 is told"),
+            ([row("1"), row("2", turns=1)], "2: 1 turns of 2 are told"),
+            (
+                [row("1", reason="internal_error"), row("2")],
+                "1: was hung up by its caller, and is told as internal_error",
+            ),
             ([row("1"), row("2"), row("9")], "9: a record of a call that nobody made"),
         ],
     )
