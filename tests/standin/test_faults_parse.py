@@ -48,7 +48,9 @@ def test_every_field_has_a_text() -> None:
     assert parse_faults(everything.texts()) == everything
 
 
-@pytest.mark.parametrize("bad", [{"port": 70000}, {"mode": "dream"}, {"answer_ms": 0}, {"ears": 0}, {"ping_s": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"port": 70000}, {"mode": "dream"}, {"answer_ms": 0}, {"ears": 0}, {"ping_s": 0}, {"max_sessions": -1}]
+)
 def test_config_names_the_bad_key(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         StandinConfig(**bad)  # type: ignore[arg-type]
