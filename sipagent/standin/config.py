@@ -94,7 +94,8 @@ class StandinConfig:
     ping_s: float = 10.0
     """Between two JSON `ping` events. The real interval is not known."""
     record_bytes: int = 4_000_000
-    """Caller audio and sent events kept per session for tests to look at; 0 keeps nothing (load)."""
+    """Kept per session for tests to look at, of the caller's audio, of what was received beside it and of what was sent
+    each so much; 0 keeps nothing, and no session once it is over (load, demonstrations)."""
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class StandinServer:
         self.faults: Faults = config.faults
         """What new sessions will do wrong; set it at any time."""
         self.sessions: deque[Session] = deque(maxlen=RECENT_SESSIONS)
-        """Live and recent sessions, oldest first."""
+        """Live and (where anything is recorded) recent sessions, oldest first."""
         self.turned_away = 0
         """Of `max_sessions`: who came when all were open."""
         self._ssl = ssl_context
@@ -200,6 +200,8 @@ class StandinServer:
         finally:
             self._connections.discard(connection)
             session.closed_at = loop.time()
+            if not self.config.record_bytes and session in self.sessions:
+                self.sessions.remove(session)
             if session.settings.resumption:
                 self._store.keep(session.conversation, session.closed_at)
         return socket

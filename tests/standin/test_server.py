@@ -205,6 +205,13 @@ class TestConversation:
             await asyncio.gather(*(one() for _ in range(20)))
             assert len(server.sessions) == 20
 
+    async def test_where_nothing_is_recorded_no_session_is_kept(self) -> None:
+        async with running(record_bytes=0) as server:
+            async with connected(server) as client:
+                await client.until("ping")
+                assert len(server.live) == len(server.sessions) == 1
+            await until(lambda: not server.sessions, "it to be forgotten")
+
     async def test_resumption_over_two_connections(self) -> None:
         async with running() as server:
             async with connected(server) as client:
