@@ -319,6 +319,11 @@ class Talk:
                     self.desk.called(event)
                 elif self.on_function is None or not self.on_function(event):
                     self._refuse_function(event)
+            case xai.FunctionCallCut():
+                # The desk refuses it when its response is done, so that the model knows. A menu has nothing to say.
+                self._known_calls.add(event.call.call_id)
+                if self.desk is not None:
+                    self.desk.called(event.call)
             case xai.Ready():
                 if not self.ready.done():
                     self.ready.set_result(event)

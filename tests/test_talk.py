@@ -1,12 +1,15 @@
 """The talk after the caller has gone on: a socket takes a moment to close, and the model may still speak."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest.mock import MagicMock
 
 from sipagent import model
 from sipagent.flow.phrases import Phrase
 from sipagent.model import Role
 from sipagent.talk import Talk
+from sipagent.tools.desk import Desk
 from sipagent.xai import events as xai_events
 from sipagent.xai import session as xai
 from tests.waiting import PATIENCE_S
@@ -23,6 +26,21 @@ async def test_what_the_model_says_after_its_caller_has_left_is_for_nobody() -> 
     room.media.flush.assert_not_called()
     room.media.play.assert_not_called()
     on_caller.assert_not_called()
+
+
+async def test_a_call_that_was_cut_short_chooses_nothing_and_the_desk_is_told_to_refuse_it() -> None:
+    """A colleague has not taken a call, nor a caller chosen, in a response that was not completed."""
+    call = xai_events.FunctionCall("r", "c", "accept_call", "{}")
+    for has_a_desk in (False, True):
+        talk, on_function, told = Talk(MagicMock(), Phrase("We are sorry."), MagicMock()), MagicMock(), list[Any]()
+        talk.on_function, talk.client = on_function, MagicMock()
+        talk.desk = cast("Desk", SimpleNamespace(called=told.append)) if has_a_desk else None
+        talk.on_session_event(xai.FunctionCallCut(call))
+        on_function.assert_not_called()
+        talk.client.session.answer_function_calls.assert_not_called()
+        assert told == ([call] if has_a_desk else [])
+        talk.send_results({"c": "{}"}, respond=False)
+        talk.client.session.whisper.assert_not_called()  # the model knows what it called
 
 
 async def test_what_is_still_being_said_is_nobodys_record() -> None:

@@ -23,13 +23,13 @@ from sipagent.config import load
 from sipagent.errors import ConfigError
 from sipagent.rtp.packet import RtpPacket, build, parse
 from sipagent.rtp.session import RtpSession
-from sipagent.standin.config import Mode, StandinConfig
+from sipagent.standin.config import Dialect, Mode, StandinConfig
 from sipagent.standin.outputs import Send
 from sipagent.standin.pattern import pattern
 from sipagent.standin.session import Session
 from sipagent.standin.wire import encode
 from sipagent.xai import events as xai
-from sipagent.xai.dialect import OPENAI, SessionConfig
+from sipagent.xai.dialect import DIALECTS, OPENAI, SessionConfig
 from sipagent.xai.session import RealtimeSession
 
 EXAMPLE = Path(__file__).parents[2] / "sipagent.example.toml"
@@ -217,6 +217,50 @@ def _hold_session(session: RealtimeSession, texts: list[str | bytes]) -> None:
             json.loads(message)
 
 
+# --- the stand-in, which whoever is on this machine can reach
+
+
+def _said_to_the_model(dialect: Dialect) -> list[dict[str, Any]]:
+    """One of everything that we send."""
+    session = RealtimeSession(replace(
+        _CONFIG, dialect=DIALECTS[dialect], language="en",
+        tools=({"type": "function", "name": "f", "parameters": {"type": "object"}}, {"type": "web_search"}),
+    ))  # fmt: skip
+    session.receive('{"type":"session.created","session":{}}', 0.0)
+    session.say("Hello.")
+    session.whisper("Be quick.")
+    session.respond()
+    session.interrupt("item", 40)
+    session.silence()
+    session.answer_function_calls({"call": "{}"})
+    sent = [json.loads(message) for message in session.take_outbox()]
+    call = {"type": "function_call", "name": "f", "call_id": "call", "arguments": "{}"}
+    return [*sent, {"type": "conversation.item.create", "item": call}, json.loads(xai.append(bytes(FRAME_BYTES)))]
+
+
+_SAID = {dialect: _said_to_the_model(dialect) for dialect in Dialect}
+
+
+def _client_texts(chance: random.Random) -> tuple[Dialect, list[str]]:
+    dialect = chance.choice(list(Dialect))
+    texts = [as_text(spoil_json(chance.choice(_SAID[dialect]), chance), chance) for _ in range(chance.randint(1, 20))]
+    return dialect, [text if isinstance(text, str) else text.decode("utf-8", "replace") for text in texts]
+
+
+def _hold_standin(said: tuple[Dialect, list[str]]) -> None:
+    dialect, texts = said
+    now = 100.0
+    session = Session(StandinConfig(mode=Mode.DETERMINISTIC, answer_ms=200, dialect=dialect), script=None, now=now)
+    session.open(now)
+    for text in texts:
+        now += 0.1
+        session.receive_text(text, now)
+        session.handle_timer(now)
+    for out in session.take():
+        if isinstance(out, Send) and isinstance(out.event, dict):
+            json.loads(encode(out.event))
+
+
 # --- what is on a channel, and the configuration
 
 _STATE = carried.read  # what a worker that died has left on its caller's channel
@@ -251,6 +295,7 @@ TARGETS: Sequence[Target] = (
     Target("rtp-session", _stream, _hold_stream),
     Target("ari-events", _ari_texts, _hold_ari),
     Target("realtime", _model_texts, _hold_model),
+    Target("stand-in", _client_texts, _hold_standin),
     Target("carried", _state_text, lambda text: _STATE(text) and None),
     Target("configuration", _toml, _hold_toml),
 )

@@ -32,7 +32,9 @@ def standin(
     """The stand-in alone: a realtime voice server in xAI's wire or OpenAI's, scripted, offline."""
     flite = tuple((find_root(("flite",)) or Root(None)).command("flite")) if mode is Mode.SCRIPT else ("flite",)
     faults = parse_faults(fault or [])
-    standin_config = StandinConfig(port=port, script=script, mode=mode, dialect=dialect, faults=faults, flite=flite)
+    standin_config = StandinConfig(
+        port=port, script=script, mode=mode, dialect=dialect, faults=faults, flite=flite, record_bytes=0
+    )
     logs.configure(config.LogSettings())
 
     async def serve() -> None:

@@ -54,6 +54,8 @@ class Answer:
         self.previous_item_id: str | None = None  # the conversation's last item when this one came in
         self.text = ""
         self.calls: tuple[FunctionCall, ...] = ()
+        self.called = False  # the fault `early-calls`: they are out, and all that is left is `response.done` ...
+        self._done_due: float | None = None  # ... at this time
         self._audio = b""
         self._position = 0  # bytes sent
         self._words: list[str] = []
@@ -108,9 +110,9 @@ class Answer:
         }
 
     def next_due(self) -> float | None:
-        """When to call `step`; None while unplanned or once complete."""
+        """When to call `step`, or, once it has called early, `finish`; None while unplanned or once complete."""
         if not self.planned or self.complete:
-            return None
+            return self._done_due
         return self._due if math.isinf(self._speed) else self._due + self.sent_s / self._speed
 
     def item(self, status: str = "in_progress") -> Event:
@@ -143,9 +145,14 @@ class Answer:
         self._wire.sound(self, chunk, first=first, now=now)
         self._say_words(start_s)
 
+    def call(self, done_due: float) -> None:
+        """All but `response.done`, which is due then."""
+        self.called, self._done_due = True, done_due
+        self._wire.called(self)
+
     def finish(self, status: str, reason: Reason) -> Event:
         """The closing events. Gives the message item."""
-        item = self.item(self.closed(status))
+        item = self.item("completed" if self.called else self.closed(status))
         self._wire.done(self, status, reason)
         return item
 

@@ -13,5 +13,6 @@ from sipagent.standin.server import serve
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, flite: tuple[str, ...]) -> AsyncIterator[None]:
     """The scripted agent on loopback, for the length of the block; `flite` is the command that speaks."""
-    async with await serve(StandinConfig(port=settings.standin.port, flite=flite)):
+    # Nobody here reads what it would record, and a demonstration may last for days.
+    async with await serve(StandinConfig(port=settings.standin.port, flite=flite, record_bytes=0)):
         yield

@@ -82,6 +82,9 @@ class StandinConfig:
     """Level above which a frame may be speech; None derives it from the session's `threshold`."""
     api_keys: frozenset[str] | None = None
     """Keys that are let in; None lets any non-empty key in. None at all is always refused with 401."""
+    max_sessions: int = 0
+    """Sessions open at once; who comes beyond it is answered with 429, as xAI does (ten a team by default). 0: any
+    number."""
     flite: tuple[str, ...] = ("flite",)
     """The command of the speech synthesizer."""
     voice: str = "slt"
@@ -91,7 +94,8 @@ class StandinConfig:
     ping_s: float = 10.0
     """Between two JSON `ping` events. The real interval is not known."""
     record_bytes: int = 4_000_000
-    """Caller audio and sent events kept per session for tests to look at; 0 keeps nothing (load)."""
+    """Kept per session for tests to look at, of the caller's audio, of what was received beside it and of what was sent
+    each so much; 0 keeps nothing, and no session once it is over (load, demonstrations)."""
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
@@ -106,6 +110,7 @@ class StandinConfig:
         for name, low, high in (
             ("port", 0, 65535), ("think_ms", 0, 60_000), ("force_ms", 0, 60_000), ("answer_ms", 1, 600_000),
             ("ears", 1, 16), ("ping_s", 0.05, 3600), ("record_bytes", 0, 2**31),
+            ("max_sessions", 0, 1_000_000),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

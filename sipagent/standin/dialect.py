@@ -71,6 +71,9 @@ class Rules:
     """Items of type `force_message` are known."""
     empty_messages: bool = True
     """An answer of calls alone leaves an empty message in the conversation, for a resumption to replay."""
+    calls_stay: bool = False
+    """A call is in the conversation once it is whole, and stays there if its response is cancelled then (not known of
+    xAI). Else it comes with the end of its response."""
     pings: bool = True
     """A JSON `ping` comes now and then."""
     unspoken: str = "incomplete"
@@ -215,6 +218,10 @@ class Wire(ABC):
     @abstractmethod
     def said(self, answer: Answer, words: str, start_s: float) -> None:
         """`response.output_audio_transcript.delta`."""
+
+    @abstractmethod
+    def called(self, answer: Answer) -> None:
+        """The message is closed and the calls follow, all that comes before a completed `response.done`."""
 
     @abstractmethod
     def done(self, answer: Answer, status: str, reason: Reason) -> None:

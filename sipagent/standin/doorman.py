@@ -101,6 +101,10 @@ class Doorman:
             return self._words.told(426, "Upgrade required", text, headers={"Upgrade": "websocket"})
         return None
 
+    def full(self) -> web.Response:
+        """The refusal of one session too many."""
+        return self._words.refusal(429)
+
     def protocols(self, request: web.Request) -> tuple[str, ...]:
         """The subprotocols to agree to: `realtime` if offered, else the first offered (browsers insist on one)."""
         offered = _offered(request)

@@ -53,6 +53,9 @@ class Faults:
     """`abandon`, `abandon=2`: responses (or only the second) stop half-way, with no `response.done`."""
     stuck: int | None = None
     """`stuck`, `stuck=2`: responses (or only the second) are created and never speak."""
+    early_calls_s: float = 0.0
+    """`early-calls=0.5`: function calls come that much before their `response.done`, so that the caller can interrupt
+    in between; with `abandon` there is none, and all is said before."""
     garbage: bool = False
     """`garbage`: broken JSON, binary junk and wrong types between the good events."""
     unknown_events: bool = False
@@ -139,7 +142,8 @@ _FLAGS = (
 _NUMBERS = (  # name, field, what stands between name and value ('?': nothing need follow)
     ("slow-ack", "slow_ack_s", "="), ("drop", "drop_at_s", "@"), ("expire", "expire_at_s", "@"),
     ("refuse", "refuse", "="), ("slow-handshake", "slow_handshake_s", "="), ("freeze", "freeze_at_s", "@"),
-    ("abandon", "abandon", "?"), ("stuck", "stuck", "?"), ("model", "model", "="),
+    ("early-calls", "early_calls_s", "="), ("abandon", "abandon", "?"), ("stuck", "stuck", "?"),
+    ("model", "model", "="),
 )  # fmt: skip
 _PARSERS: dict[str, Callable[[str], dict[str, Any]]] = dict(map(_flag, _FLAGS))
 _PARSERS |= {
@@ -150,13 +154,14 @@ _PARSERS |= {
     "refuse": _refuse,
     "slow-handshake": _seconds("slow_handshake_s"),
     "freeze": _seconds("freeze_at_s"),
+    "early-calls": _seconds("early_calls_s"),
     "abandon": _which("abandon"),
     "stuck": _which("stuck"),
     "model": _model,
 }
 
 _NONE = Faults()
-_VALUED = {"slow-ack", "drop", "close", "expire", "refuse", "slow-handshake", "freeze", "model"}
+_VALUED = {"slow-ack", "drop", "close", "expire", "refuse", "slow-handshake", "freeze", "early-calls", "model"}
 KNOWN = tuple(_PARSERS)
 """The names `parse_faults` knows, for help texts."""
 

@@ -73,6 +73,7 @@ class OpenAIWire(Wire):
         deletes_assistant=True,
         forces_messages=False,
         empty_messages=False,
+        calls_stay=True,
         pings=False,
         unspoken="failed",
         lasts_s=openai_session.LASTS_S,
@@ -272,18 +273,17 @@ class OpenAIWire(Wire):
         """The words and the ids."""
         self.emit("response.output_audio_transcript.delta", **_ids(answer), delta=words)
 
+    def called(self, answer: Answer) -> None:
+        """One after the other."""
+        self._close_items(answer, "completed")
+
     def done(self, answer: Answer, status: str, reason: Reason) -> None:
         """What was begun is closed, however it ends; then `response.done` and the rate limits."""
-        output: list[object] = []
-        previous = answer.previous_item_id
-        if answer.begun and answer.has_sound:
-            output.append(self._close_message(answer, status))
-            previous = answer.item_id
-        if status == "completed":
-            for call in answer.calls:
-                self._send_call(answer, call, len(output), previous)
-                output.append(self.call(call, done=True))
-                previous = call.item_id
+        if answer.called:
+            output: list[object] = [self.message(answer, "completed")] if answer.has_sound else []
+            output += [self.call(call, done=True) for call in answer.calls]
+        else:
+            output = self._close_items(answer, status)
         details: Event | None = {"type": status}
         if status == "cancelled":
             details = {"type": status, "reason": reason}
@@ -310,6 +310,20 @@ class OpenAIWire(Wire):
         if not answer.detached:
             self.emit("conversation.item.done", previous_item_id=previous_item_id, item=item)
         self.emit("response.output_item.done", response_id=answer.response_id, output_index=output_index, item=item)
+
+    def _close_items(self, answer: Answer, status: str) -> list[object]:
+        """The message, and the calls if it is completed."""
+        output: list[object] = []
+        previous = answer.previous_item_id
+        if answer.begun and answer.has_sound:
+            output.append(self._close_message(answer, status))
+            previous = answer.item_id
+        if status == "completed":
+            for call in answer.calls:
+                self._send_call(answer, call, len(output), previous)
+                output.append(self.call(call, done=True))
+                previous = call.item_id
+        return output
 
     def _close_message(self, answer: Answer, status: str) -> Event:
         """Of an answer that was cut, the transcript ends with the last word that was sent."""

@@ -6,25 +6,31 @@ The record is written by the session and read in the same process; nothing of it
 from __future__ import annotations
 
 from collections import Counter, deque
+from typing import TypeVar
 
 from sipagent.standin.wire import Event
 
-_MAX_EVENTS = 5000
+_ENTRY_BYTES = 100
+"""Of an entry, beside what it holds: a client may send nothing, very often."""
+
+
+_T = TypeVar("_T")
 
 
 class Record:
     """Caller audio with arrival times, client events, server events. Times are the session's `now`."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """Keep at most `limit_bytes` of audio each way; 0 keeps nothing but counts."""
+        """Keep at most `limit_bytes` of audio, of events received and of what was sent; 0 keeps nothing but counts."""
         self._limit = limit_bytes
-        self._held = {"audio": 0, "sent": 0}
+        self._weights: dict[str, deque[int]] = {"audio": deque(), "received": deque(), "sent": deque()}
+        self._held = dict.fromkeys(self._weights, 0)
         self.audio: deque[tuple[float, bytes]] = deque()
         """(time, decoded bytes) of every `input_audio_buffer.append`, oldest dropped at the limit."""
-        self.received: deque[tuple[float, Event]] = deque(maxlen=_MAX_EVENTS)
-        """(time, event) of every other client event that could be read."""
+        self.received: deque[tuple[float, Event]] = deque()
+        """(time, event) of every other client event that could be read, likewise."""
         self.sent: deque[tuple[float, Event | str | bytes]] = deque()
-        """(time, event) of all that was sent; `delta` of audio is raw bytes; garbage as it went out."""
+        """(time, event) of all that was sent, likewise; `delta` of audio is raw bytes; garbage as it went out."""
         self.received_types: Counter[str] = Counter()
         self.sent_types: Counter[str] = Counter()
 
@@ -55,27 +61,44 @@ class Record:
         """The caller spoke."""
         self.received_types["input_audio_buffer.append"] += 1
         if self._limit:
-            self.audio.append((now, data))
-            self._held["audio"] += len(data)
-            while self._held["audio"] > self._limit:
-                self._held["audio"] -= len(self.audio.popleft()[1])
+            self._keep("audio", self.audio, (now, data), len(data))
 
     def on_event(self, now: float, event: Event) -> None:
         """The client sent something else."""
         self.received_types[str(event.get("type"))[:64] if len(self.received_types) < 200 else "..."] += 1
         if self._limit:
-            self.received.append((now, event))
+            self._keep("received", self.received, (now, event), _weight(event))
 
     def on_sent(self, now: float, event: Event | str | bytes) -> None:
         """Something went out."""
         self.sent_types[str(event.get("type")) if isinstance(event, dict) else "garbage"] += 1
         if self._limit:
-            self.sent.append((now, event))
-            self._held["sent"] += _weight(event)
-            while len(self.sent) > _MAX_EVENTS or self._held["sent"] > self._limit:
-                self._held["sent"] -= _weight(self.sent.popleft()[1])
+            self._keep("sent", self.sent, (now, event), _weight(event))
+
+    def _keep(self, name: str, kept: deque[_T], entry: _T, weight: int) -> None:
+        """An event is weighed once, when it comes: its items may be written on later."""
+        weights = self._weights[name]
+        kept.append(entry)
+        weights.append(_ENTRY_BYTES + weight)
+        self._held[name] += weights[-1]
+        while self._held[name] > self._limit:
+            kept.popleft()
+            self._held[name] -= weights.popleft()
 
 
-def _weight(event: Event | str | bytes) -> int:
-    delta = event.get("delta") if isinstance(event, dict) else event
-    return 300 + (len(delta) if isinstance(delta, bytes | str) else 0)
+def _weight(event: object) -> int:
+    """Roughly its bytes in memory. With no recursion: a client nests as deeply as it likes."""
+    weight, left = 0, [event]
+    while left:
+        match left.pop():
+            case str() | bytes() as text:
+                weight += 50 + len(text)
+            case dict() as body:
+                weight += 100 + sum(50 + len(key) for key in body)
+                left += body.values()
+            case list() as body:
+                weight += 100
+                left += body
+            case _:
+                weight += 30
+    return weight

@@ -125,17 +125,25 @@ class Responder:
     def stream(self, now: float) -> None:
         """Send what is due of the active answer."""
         while (answer := self.active) is not None and (due := answer.next_due()) is not None and due <= now:
+            if answer.called:
+                if self._struck(self.faults.abandon):
+                    self.active = None
+                self.finish("completed", now)
+                return
             first = not answer.begun
             answer.step(now, self._conversation.last_id)
             if first:
                 self._keep(answer, answer.item())
                 self.misbehave()
                 self._dead_deltas(None, answer.format)
-            if answer.complete:
+            early_s = self.faults.early_calls_s if answer.calls else 0.0
+            if answer.complete and early_s:
+                answer.call(now + early_s)
+            elif answer.complete:
                 self.finish("completed", now)
             elif answer.progress >= 0.5 and self.faults.drop_in_answer:
                 self._end(Drop())
-            elif answer.progress >= 0.5 and self._struck(self.faults.abandon):
+            elif answer.progress >= 0.5 and not early_s and self._struck(self.faults.abandon):
                 self.active = None
 
     def finish(self, status: str, now: float, reason: Reason = "client_cancelled") -> None:
@@ -149,7 +157,8 @@ class Responder:
             if answer.has_sound and self._conversation.get(answer.item_id) is not None:
                 self._conversation.sound_ms[answer.item_id] = round(answer.sent_s * 1000)
             self.playout_end = max(self.playout_end, answer.started_at or now) + answer.sent_s
-        for call in answer.calls if status == "completed" else ():
+        stay = status == "completed" or (answer.called and self._wire.rules.calls_stay)
+        for call in answer.calls if stay else ():
             self._conversation.calls[call.call_id] = call.name
             if not answer.detached:
                 self._conversation.add(self._wire.call(call, done=True))

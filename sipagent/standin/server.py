@@ -46,7 +46,9 @@ class StandinServer:
         self.faults: Faults = config.faults
         """What new sessions will do wrong; set it at any time."""
         self.sessions: deque[Session] = deque(maxlen=RECENT_SESSIONS)
-        """Live and recent sessions, oldest first."""
+        """Live and (where anything is recorded) recent sessions, oldest first."""
+        self.turned_away = 0
+        """Of `max_sessions`: who came when all were open."""
         self._ssl = ssl_context
         self._script: Script | None = load_script(config.script) if config.mode is Mode.SCRIPT else None
         self._doorman = Doorman(config.api_keys, DOOR_WORDS[config.dialect])
@@ -57,6 +59,7 @@ class StandinServer:
         self._port = 0
         self._closing = asyncio.Event()
         self._connections: set[Connection] = set()
+        self._open = 0  # the same, and those in their handshake
 
     # ---- life
 
@@ -160,6 +163,17 @@ class StandinServer:
         refusal = self._doorman.refuse(request, faults.refuse, time.time())
         if refusal is not None:
             return refusal
+        if self.config.max_sessions and self._open >= self.config.max_sessions:
+            self.turned_away += 1
+            return self._doorman.full()
+        self._open += 1
+        try:
+            return await self._serve(request, faults)
+        finally:
+            self._open -= 1
+
+    async def _serve(self, request: web.Request, faults: Faults) -> web.StreamResponse:
+        """Somebody who was let in."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         session = Session(
@@ -186,6 +200,8 @@ class StandinServer:
         finally:
             self._connections.discard(connection)
             session.closed_at = loop.time()
+            if not self.config.record_bytes and session in self.sessions:
+                self.sessions.remove(session)
             if session.settings.resumption:
                 self._store.keep(session.conversation, session.closed_at)
         return socket

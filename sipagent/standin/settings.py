@@ -213,7 +213,7 @@ def _tools(value: object) -> tuple[str, ...]:
     for tool in value:
         body = _object(tool, "invalid tools: each entry")
         kind = body.get("type")
-        if kind in _SERVER_SIDE_TOOLS:
+        if isinstance(kind, str) and kind in _SERVER_SIDE_TOOLS:
             continue
         if kind != "function":
             raise Refusal(f"invalid tools: type {kind!r} is not known", param="session.tools")

@@ -219,16 +219,21 @@ class XaiWire(Wire):
             **answer.ids, delta=words, rid=rid, start_time=round(start_s, 3), event_id=rid,
         )  # fmt: skip
 
+    def called(self, answer: Answer) -> None:
+        """One after the other."""
+        if answer.has_sound:
+            self._close_message(answer)
+        for index, call in enumerate(answer.calls, 1 if answer.has_sound else 0):
+            self._send_call(answer, call, output_index=index)
+
     def done(self, answer: Answer, status: str, reason: Reason) -> None:
         """The closing events if it is completed, else the bare `response.done`."""
         output: list[object] = []
         if answer.has_sound and answer.begun:
-            output.append(self.message(answer, answer.closed(status)))
-        if status == "completed":
-            if answer.has_sound:
-                self._close_message(answer)
-            for index, call in enumerate(answer.calls, 1 if answer.has_sound else 0):
-                self._send_call(answer, call, output_index=index)
+            output.append(self.message(answer, "completed" if answer.called else answer.closed(status)))
+        if status == "completed" and not answer.called:
+            self.called(answer)
+        if status == "completed" or answer.called:
             output += [self.call(call, done=True) for call in answer.calls]
         self.emit(
             "response.done",

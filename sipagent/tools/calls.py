@@ -170,7 +170,7 @@ class ToolCalls:
         for call in announced:
             if status in {"", "completed"}:
                 self._begin(call, batch, now)
-            else:
+            elif call.name in self.functions or not self._server_tools:
                 self._refuse(call, batch, "not carried out: the caller spoke")
         if batch.running or batch.results:
             self._batches.append(batch)

@@ -245,7 +245,7 @@ def _read(wire: _Wire) -> ServerEvent:
             error = _dict(_dict(response.get("status_details")).get("error"))
             return ResponseDone(
                 _text(response, "id")[:MAX_ID_CHARS] or response_id,
-                _text(response, "status"),
+                _text(response, "status") or ("cancelled" if wire.type == "response.cancelled" else ""),
                 float(seconds) if isinstance(seconds, int | float) else 0.0,
                 _text(error, "code"),
                 _text(error, "message"),

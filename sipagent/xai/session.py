@@ -6,9 +6,9 @@ gives the messages to send, in order; `next_timer` and `handle_timer` hold the o
 
 What it knows that the wire does not say: either opening order; an acknowledgement that may never come;
 frames kept until the session is ready, then sent at once; audio of a response that was spoken over is
-dead and must not be heard; transcripts are replaced, not appended; a response may never be closed; the
-format that comes may not be the one asked for. It holds at most `BACKLOG_MS` of the caller's audio and
-none of the agent's.
+dead and must not be heard; transcripts are replaced, not appended; a response may never be closed, and what it
+called is then not carried out; the format that comes may not be the one asked for. It holds at most `BACKLOG_MS`
+of the caller's audio and none of the agent's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
+
+import msgspec
 
 from sipagent.audio import PTIME_MS
 from sipagent.xai import events as wire
@@ -75,6 +77,12 @@ class AgentTranscript(wire.Value, frozen=True):
     final: bool
 
 
+class FunctionCallCut(wire.Value, frozen=True):
+    """Called in a response that was cut short: it must not be carried out. The `ResponseDone` behind it says how."""
+
+    call: wire.FunctionCall
+
+
 class Trouble(wire.Value, frozen=True):
     """Something odd that the session survives; `what` is from a small fixed set, a label of metrics."""
 
@@ -106,6 +114,7 @@ SessionEvent = (
     | wire.ResponseCreated
     | wire.ResponseDone
     | wire.FunctionCall
+    | FunctionCallCut
 )
 
 
@@ -161,6 +170,12 @@ class RealtimeSession:
         self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
         self._calls_seen: deque[str] = deque(maxlen=MAX_CALLS)
         self._calls: list[wire.FunctionCall] = []
+        self._calling: str | None = None
+        """Whose they are: the response that was created last, until it is done; "" if it has no id."""
+        self._spoken_over = False
+        """It was: an end that does not say `completed` is none."""
+        self._cut: deque[str] = deque(maxlen=MAX_CALLS)
+        """Calls of responses that were cut short: whether the server still knows them is not known."""
         self._converter: PcmToLaw | None = None
         self._format_judged = False
         self._asked: bytes | None = None
@@ -202,6 +217,7 @@ class RealtimeSession:
     def silence(self) -> None:
         """Whatever is being answered must not be heard, and no more of it is wanted."""
         self._bury_answer()
+        self._forget_calls()
         self._again = None
         self.outbox.append(wire.response_cancel())
 
@@ -347,6 +363,7 @@ class RealtimeSession:
         return [*out, Ready(self.model, self.conversation_id, acknowledged)]
 
     def _bury_answer(self) -> None:
+        self._spoken_over = True
         if self._answer.response_id:
             self._dead.append(self._answer.response_id)
             self._answer = _Answer()
@@ -354,7 +371,9 @@ class RealtimeSession:
     def _on_response_created(self, event: wire.ResponseCreated) -> list[SessionEvent]:
         # A newer response supersedes the older, closed or not (section 2.6).
         self._bury_answer()
+        self._forget_calls()
         self._answer = _Answer(event.response_id)
+        self._calling, self._spoken_over = event.response_id, False
         return [event]
 
     def _on_response_done(self, event: wire.ResponseDone) -> list[SessionEvent]:
@@ -363,8 +382,12 @@ class RealtimeSession:
         if self._again is not None:
             again, self._again = self._again, None
             self._ask(again)
-        calls, self._calls = self._calls, []
-        out: list[SessionEvent] = [*calls, event]
+        out: list[SessionEvent] = []
+        if self._is_calling(event.response_id):
+            if self._spoken_over and not event.status:
+                event = msgspec.structs.replace(event, status="cancelled")  # the bare end of one (section 5.2)
+            out += self._take_calls(event.status)
+        out.append(event)
         if event.code in _FATAL_KINDS:
             out.append(Fatal(event.code, event.message))
         elif event.code:
@@ -422,10 +445,32 @@ class RealtimeSession:
         if not event.call_id or event.call_id in self._calls_seen:
             return
         self._calls_seen.append(event.call_id)
-        if len(self._calls) < MAX_CALLS and len(event.arguments) <= MAX_TEXT_CHARS:
+        if not self._is_calling(event.response_id):
+            self.counts["function_calls_stale"] += 1
+        elif len(self._calls) < MAX_CALLS and len(event.arguments) <= MAX_TEXT_CHARS:
             self._calls.append(event)
         else:
             self.counts["function_calls_dropped"] += 1
+
+    def _is_calling(self, response_id: str) -> bool:
+        """Whether this is the response whose calls are wanted. An event that names none is of that one."""
+        return self._calling is not None and (response_id == self._calling or not response_id or not self._calling)
+
+    def _take_calls(self, status: str) -> list[wire.FunctionCall] | list[FunctionCallCut]:
+        """At the end of their response: to be carried out, or not."""
+        if status in {"", "completed"}:
+            calls, self._calls, self._calling = self._calls, [], None
+            return calls
+        cut = [FunctionCallCut(call) for call in self._calls]
+        self._cut += [call.call_id for call in self._calls]
+        self._forget_calls()
+        return cut
+
+    def _forget_calls(self) -> None:
+        """Their response will not be completed, or nobody wants it to be."""
+        if self._calls:
+            self.counts["function_calls_stale"] += len(self._calls)
+        self._calls, self._calling = [], None
 
     def _on_error(self, event: wire.ServerError) -> list[SessionEvent]:
         detail = f"{event.kind} {event.code}: {event.message}".strip()
@@ -433,7 +478,7 @@ class RealtimeSession:
             if what in _FATAL_KINDS:
                 return [Fatal(what, detail)]
         words = event.message.lower()
-        if any(harmless in words for harmless in _HARMLESS):
+        if any(harmless in words for harmless in _HARMLESS) or any(call_id in event.message for call_id in self._cut):
             self.counts["harmless_errors"] += 1
             if _BUSY in words:
                 self._again, self._asked = self._asked, None

@@ -14,6 +14,7 @@ INPUTS = {
     "rtp-session": 300,
     "ari-events": 500,
     "realtime": 400,
+    "stand-in": 3000,
     "carried": 2000,
     "configuration": 60,
 }

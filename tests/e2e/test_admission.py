@@ -126,6 +126,17 @@ async def node(
         await asterisk.cli("dialplan set global SIPAGENT_WORKERS 1")
 
 
+@asynccontextmanager
+async def full_node(
+    asterisk: Asterisk, root: Root, folder: Path, config: str = QUOTA, workers: int = 1
+) -> AsyncIterator[Node]:
+    """The model gives one session, as we are told: it turns away who comes beyond it, and never has to."""
+    async with StandinServer(StandinConfig(flite=tuple(root.command("flite")), max_sessions=1)) as standin:
+        async with node(asterisk, root, folder, config, workers, standin) as it:
+            yield it
+        assert standin.turned_away == 0
+
+
 def of(record: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [event for event in record["history"]["events"] if event["type"] == kind]
 
@@ -141,7 +152,7 @@ async def hears_the_agent(phone: Phone) -> None:
 async def test_who_finds_every_session_taken_waits_in_line(
     asterisk: Asterisk, root: Root, tmp_path: Path, workers: int
 ) -> None:
-    async with node(asterisk, root, tmp_path, QUOTA, workers) as it:
+    async with full_node(asterisk, root, tmp_path, workers=workers) as it:
         first = await it.call()
         await it.until_places(0)
         second = await it.call()
@@ -169,7 +180,7 @@ async def test_who_finds_every_session_taken_waits_in_line(
 
 
 async def test_nobody_waits_longer_than_the_operator_wants(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
-    async with node(asterisk, root, tmp_path, QUOTA + "at_most_s = 1\ncallers = 1\n") as it:
+    async with full_node(asterisk, root, tmp_path, QUOTA + "at_most_s = 1\ncallers = 1\n") as it:
         first = await it.call()
         await it.until_places(0)
         second, third = await it.call(), await it.call()
@@ -186,7 +197,7 @@ async def test_nobody_waits_longer_than_the_operator_wants(asterisk: Asterisk, r
 
 
 async def test_who_hangs_up_in_line_leaves_it(asterisk: Asterisk, root: Root, tmp_path: Path) -> None:
-    async with node(asterisk, root, tmp_path, QUOTA, workers=2) as it:
+    async with full_node(asterisk, root, tmp_path, workers=2) as it:
         first = await it.call()
         await it.until_places(0)
         second = await it.call()
@@ -207,7 +218,7 @@ async def test_who_hangs_up_in_line_leaves_it(asterisk: Asterisk, root: Root, tm
 async def test_an_adopted_call_keeps_its_session_from_those_who_wait(
     asterisk: Asterisk, root: Root, tmp_path: Path
 ) -> None:
-    async with node(asterisk, root, tmp_path, QUOTA, workers=2) as it:
+    async with full_node(asterisk, root, tmp_path, workers=2) as it:
         first = await it.call()
         await it.until_places(0)
         [talks] = await it.live()

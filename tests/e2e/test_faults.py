@@ -52,6 +52,7 @@ SURVIVED = (
     "repeat-speech-started",
     "model=somebody-else",
     "ack-truncate",
+    "early-calls=0.5",
     "abandon",
 )
 APOLOGISED = {

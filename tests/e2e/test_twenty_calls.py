@@ -44,10 +44,11 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
+QUOTA = 10
 CONFIG = """
 [realtime]
 url = "{url}"
-session_quota = 10
+session_quota = {quota}
 [agents.reception]
 instructions = "Be brief."
 greeting = "Hello."
@@ -104,6 +105,8 @@ class Happened:
     """By kind."""
     phones: dict[str, CallSummary] = field(default_factory=dict)
     """By the number that was dialled."""
+    turned_away: int = 0
+    """By the model, beyond the sessions that it gives: a session of a call that is over was still open."""
 
     @property
     def all(self) -> list[dict[str, Any]]:
@@ -157,7 +160,7 @@ async def happened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ha
             f'"{number(kind, at)}" = "reception"'
             for kind, count in KINDS.items() if kind != "outbound_busy" for at in range(count)
         )  # fmt: skip
-        file.write_text(CONFIG.format(url=standin.url, answers=answers, busy=busy, numbers=numbers))
+        file.write_text(CONFIG.format(url=standin.url, quota=QUOTA, answers=answers, busy=busy, numbers=numbers))
         settings = load(file)
         files = trunks.files(settings.asterisk, settings.trunks) | services.files(settings)
         asterisk = await start(Asterisk(make_config(folder / "asterisk", files=files), root))
@@ -172,6 +175,7 @@ async def happened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ha
             standin.faults = Faults(refuse=503) if kind == "model_away" else Faults()
             await callers.call(kind, count)
         await server.scraped()
+        it.turned_away = standin.turned_away
         yield it
 
 
@@ -185,7 +189,7 @@ def _standin(folder: Path, root: Root) -> StandinConfig:
     script.write_text(
         SCRIPT + ANSWERS_TO + hand_over("sales", "connect me to sales") + hand_over("boss", "where is my order")
     )
-    return StandinConfig(script=script, flite=tuple(root.command("flite")))
+    return StandinConfig(script=script, flite=tuple(root.command("flite")), max_sessions=QUOTA)
 
 
 @dataclass
@@ -286,6 +290,7 @@ async def test_each_record_tells_what_happened(happened: Happened, kind: str) ->
     assert len(records) == KINDS[kind]
     facts = [(record["disposition"], record["result"], record["turns"], record["barge_ins"]) for record in records]
     assert facts == [EXPECTED[kind]] * len(records)
+    assert happened.turned_away == 0
     transfers = [[(one["target"], one["result"]) for one in record["history"]["transfers"]] for record in records]
     assert transfers == [{"transfer": [("sales", "answered")], "boss_busy": [("boss", "busy")]}.get(kind, [])] * len(
         records

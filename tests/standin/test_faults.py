@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
+from sipagent.audio import Law
 from sipagent.standin import mischief
 from sipagent.standin.faults import parse_faults
-from sipagent.standin.outputs import Close, Drop, Freeze
-from tests.standin.harness import Rig
+from sipagent.standin.outputs import Close, Drop, Freeze, Hear, Speak
+from sipagent.standin.wire import encode
+from sipagent.xai.dialect import SessionConfig
+from sipagent.xai.events import FunctionCall
+from sipagent.xai.session import FunctionCallCut, RealtimeSession, Trouble
+from tests.sounds import frames, vowel
+from tests.standin.ga import GaRig
+from tests.standin.harness import Rig, loud, quiet
 
 
 def converse(*faults: str, turns: int = 1, **config: object) -> Rig:
@@ -98,6 +107,61 @@ def test_abandon() -> None:
     assert len(rig.of("response.created")) == 2
     assert not rig.of("response.done")
     assert 0 < len(rig.sound()) < 2 * 3200
+
+
+class Scripted:
+    """A conversation with tools in speech, without ears and without a voice."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        rig.setup(tools=[{"type": "function", "name": "order_status", "parameters": {"type": "object"}}])
+
+    def ask(self, words: str) -> None:
+        """The caller says it, and is heard; 0.5 s later the answer begins, of 0.4 s at ten times their speed."""
+        for frame in frames(vowel(300)):
+            self.rig.say(frame)
+        self.rig.say(quiet(300))
+        for ask in self.rig.asks:
+            if isinstance(ask, Hear):
+                self.rig.session.heard(ask.ticket, words, self.rig.now)
+        self.rig.collect()
+        for ask in self.rig.asks:
+            if isinstance(ask, Speak):
+                self.rig.session.spoken(ask.ticket, loud(400), self.rig.now)
+        self.rig.asks.clear()
+        self.rig.collect()
+
+
+@pytest.mark.parametrize("make", [Rig, GaRig], ids=["xai", "openai"])
+@pytest.mark.parametrize("end", ["completed", "cancelled", "never"])
+def test_early_calls_are_carried_out_if_their_response_is_completed(make: type[Rig], end: str) -> None:
+    """The stand-in against our own session: between the call and its `response.done` the caller may speak."""
+    rig = make("early-calls=0.5", *(["abandon=1"] if end == "never" else []), mode="script")
+    talk = Scripted(rig)
+    talk.ask("where is my order")
+    rig.run(0.6)
+    assert rig.of("response.output_item.done")[-1]["item"]["type"] == "function_call"
+    assert not rig.of("response.done")
+    if end != "cancelled":
+        rig.run(1)
+    talk.ask("what is your address")
+    rig.run(2)
+    done = [event["response"]["status"] for event in rig.of("response.done")]
+    assert done == {"never": ["completed"]}.get(end, [end, "completed"])
+    call = rig.last("response.function_call_arguments.done")
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "{}"}
+    rig.send("conversation.item.create", item=output)
+    ours = RealtimeSession(SessionConfig(Law.ULAW, "", "eve", ""))
+    told = [one for event in rig.events for one in ours.receive(encode(event), 0.0)]
+    called = FunctionCall(call["response_id"], call["call_id"], "order_status", call["arguments"])
+    assert [one for one in told if isinstance(one, FunctionCall)] == ([called] if end == "completed" else [])
+    assert [one for one in told if isinstance(one, FunctionCallCut)] == (
+        [FunctionCallCut(called)] if end == "cancelled" else []
+    )
+    assert ours.counts["function_calls_stale"] == (0 if end == "completed" else 1)
+    # Of a call whose response was cancelled xAI may know nothing: that is no trouble to us.
+    assert len(rig.errors()) == {"completed": 0, "cancelled": int(make is Rig), "never": 1}[end]
+    assert len([one for one in told if isinstance(one, Trouble)]) == (1 if end == "never" else 0)
 
 
 def test_abandon_one_of_several() -> None:

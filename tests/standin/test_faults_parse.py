@@ -32,7 +32,7 @@ def test_known_texts(texts: list[str], faults: Faults) -> None:
 @pytest.mark.parametrize(
     "text",
     ["nonsense", "drop", "drop@", "drop@soon", "drop@-1", "drop@nan", "refuse=200", "refuse=x", "no-ack=1", "close=99",
-     "close=1000@x", "stuck=two", "model=", "slow-ack=inf", ""],
+     "close=1000@x", "stuck=two", "model=", "early-calls", "slow-ack=inf", ""],
 )  # fmt: skip
 def test_bad_texts_are_named(text: str) -> None:
     with pytest.raises(ConfigError, match=f"fault {text!r}"):
@@ -41,13 +41,16 @@ def test_bad_texts_are_named(text: str) -> None:
 
 def test_every_field_has_a_text() -> None:
     samples = {"slow-ack": "=1", "drop": "@1", "close": "=1011@1", "expire": "@1", "refuse": "=400",
-               "slow-handshake": "=1", "freeze": "@1", "abandon": "", "stuck": "", "model": "=m"}  # fmt: skip
+               "slow-handshake": "=1", "freeze": "@1", "abandon": "", "stuck": "", "model": "=m",
+               "early-calls": "=0.5"}  # fmt: skip
     everything = parse_faults([name + samples.get(name, "") for name in KNOWN] + ["drop@answer"])
     assert all(getattr(everything, name) != getattr(Faults(), name) for name in Faults.__slots__)
     assert parse_faults(everything.texts()) == everything
 
 
-@pytest.mark.parametrize("bad", [{"port": 70000}, {"mode": "dream"}, {"answer_ms": 0}, {"ears": 0}, {"ping_s": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"port": 70000}, {"mode": "dream"}, {"answer_ms": 0}, {"ears": 0}, {"ping_s": 0}, {"max_sessions": -1}]
+)
 def test_config_names_the_bad_key(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         StandinConfig(**bad)  # type: ignore[arg-type]

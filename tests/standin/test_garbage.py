@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.fuzz.mutate import ODD
 from sipagent.standin import openai_schema
 from sipagent.standin.wire import encode
 from tests.standin.ga import GaRig, session
@@ -27,6 +29,7 @@ JSON = st.recursive(
 KEYS = [
     "type", "realtime", "audio", "input", "output", "format", "turn_detection", "tools", "voice", "role", "content",
     "message", "metadata", "instructions", "server_vad", "transcription", "conversation", "tool_choice", "name",
+    "function", "transport", "modalities", "resumption", "replace", "speed",
 ]  # fmt: skip
 NEAR = st.recursive(
     JSON | st.sampled_from(KEYS),
@@ -65,6 +68,8 @@ class Spoken:
     events: Sequence[str]
     """The names of what a client may send."""
     good: Sequence[Event]
+    whole: Event
+    """A `session` with everything in it."""
     nothing: Event
     """A `session` that changes nothing."""
     values: st.SearchStrategy[Any]
@@ -100,8 +105,19 @@ XAI = Spoken(
         said("output_text", type="force_message"),
         {"type": "response.create", "response": {"metadata": {"a": "b"}}},
     ],
+    whole={
+        "instructions": "Be kind.", "voice": "eve", "reasoning": {"effort": "none"}, "modalities": ["audio"],
+        "turn_detection": {**VAD, "idle_timeout_ms": 5000}, "resumption": {"enabled": True}, "replace": {"a": "b"},
+        "input_audio_format": "pcm16", "output_audio_format": "pcm16",
+        "tools": [{"type": "function", "function": {"name": "a"}}, {"type": "web_search"}],
+        "audio": {
+            "input": {"format": {"type": "audio/pcm", "rate": 8000}, "transport": "json", "turn_detection": VAD,
+                      "transcription": {"model": "grok-transcribe", "keyterms": ["x"]}},
+            "output": {"format": {"type": "audio/pcmu"}, "voice": "eve", "speed": 1.0},
+        },
+    },
     nothing={},
-    values=JSON,
+    values=NEAR,
     faults=["ack-truncate", "garbage", "dead-deltas", "repeat-transcripts", "repeat-speech-started", "unknown-events"],
     nested=[
         *NESTED,
@@ -122,6 +138,15 @@ OPENAI = Spoken(
         {"type": "response.create", "response": {"instructions": 'Say:\n"Good day."', "metadata": {"a": "b"}}},
         {"type": "response.create", "response": ASIDE},
     ],
+    whole=session(
+        instructions="Be kind.",
+        tools=[{"type": "function", "name": "a", "parameters": {"type": "object"}}],
+        tool_choice={"type": "function", "name": "a"},
+        tracing={"group_id": "a"},
+        reasoning={"effort": "low"},
+        truncation={"type": "retention_ratio", "retention_ratio": 0.5},
+        max_output_tokens="inf",
+    ),
     nothing={"type": "realtime"},
     values=NEAR,
     faults=["dead-deltas", "repeat-transcripts", "repeat-speech-started"],
@@ -153,13 +178,34 @@ def test_any_fields(spoken: Spoken, data: st.DataObject) -> None:
     spoken.still_alive(rig)
 
 
+def bent(value: Any) -> Iterator[Any]:
+    """The value with another one in each of its places, its own included."""
+    yield from ODD
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        for other in bent(inner):
+            again = copy.copy(value)
+            again[key] = other
+            yield again
+
+
+@in_each_dialect
+def test_any_odd_value_in_any_place_of_a_session(spoken: Spoken) -> None:
+    rig = spoken.rig()
+    tried = [{"type": "session.update", "session": session} for session in bent(spoken.whole)]
+    for event in tried:
+        rig.text(json.dumps(event))
+    assert len(rig.errors()) + len(rig.of("session.updated")) == len(tried)
+    rig.send("session.update", session=spoken.whole)
+    spoken.still_alive(rig)
+
+
 @in_each_dialect
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_mutated_bytes(spoken: Spoken, data: st.DataObject) -> None:
-    bent = st.tuples(st.sampled_from(spoken.good), st.integers(0, 400), st.integers(0, 255))
+    wounds = st.tuples(st.sampled_from(spoken.good), st.integers(0, 400), st.integers(0, 255))
     rig = spoken.rig(*spoken.faults)
-    for event, at, byte in data.draw(st.lists(bent, max_size=10)):
+    for event, at, byte in data.draw(st.lists(wounds, max_size=10)):
         raw = bytearray(json.dumps(event).encode())
         if at < len(raw):
             raw[at] = byte

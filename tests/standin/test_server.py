@@ -17,6 +17,7 @@ from sipagent.errors import ToolError
 from sipagent.standin import Burst, Mode, StandinConfig, StandinServer, parse_faults, pattern, serve
 from sipagent.standin.wire import AudioFormat
 from tests.standin.harness import ULAW, VAD, loud, quiet
+from tests.waiting import until
 
 KEY = {"Authorization": "Bearer a-key"}
 FAST = {"mode": Mode.DETERMINISTIC, "think_ms": 20, "force_ms": 5, "answer_ms": 300, "burst": Burst(speed=50)}
@@ -102,6 +103,36 @@ class TestHandshake:
                 assert response.status == status
                 assert set(await response.json()) == {"code", "error"}
 
+    async def test_one_session_too_many(self) -> None:
+        async with running(max_sessions=2) as server:
+            async with connected(server) as first, connected(server):
+                for _ in range(2):
+                    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                        async with connected(server):
+                            pass
+                    assert refused.value.status == 429
+                    assert refused.value.headers is not None
+                    assert refused.value.headers["Retry-After"] == "1"
+                assert server.turned_away == 2
+                await first.until("ping")
+            await until(lambda: not server.live, "both to be over")
+            async with connected(server) as client:
+                await client.until("ping")
+            assert server.turned_away == 2
+
+    async def test_who_is_in_the_handshake_has_a_place_and_who_is_refused_has_none(self) -> None:
+        keys = frozenset({"a-key"})
+        async with (
+            running("slow-handshake=0.05", max_sessions=1, api_keys=keys) as server,
+            aiohttp.ClientSession() as http,
+        ):
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await http.ws_connect(server.url, headers={"Authorization": "Bearer wrong"})
+            both = [asyncio.create_task(http.ws_connect(server.url, headers=KEY)) for _ in range(2)]
+            done = await asyncio.gather(*both, return_exceptions=True)
+            refused = [one for one in done if isinstance(one, aiohttp.WSServerHandshakeError)]
+            assert [one.status for one in refused] == [429]
+
     async def test_plain_get_is_told_to_upgrade(self) -> None:
         async with running() as server, aiohttp.ClientSession() as http:
             url = server.url.replace("ws", "http", 1)
@@ -173,6 +204,13 @@ class TestConversation:
 
             await asyncio.gather(*(one() for _ in range(20)))
             assert len(server.sessions) == 20
+
+    async def test_where_nothing_is_recorded_no_session_is_kept(self) -> None:
+        async with running(record_bytes=0) as server:
+            async with connected(server) as client:
+                await client.until("ping")
+                assert len(server.live) == len(server.sessions) == 1
+            await until(lambda: not server.sessions, "it to be forgotten")
 
     async def test_resumption_over_two_connections(self) -> None:
         async with running() as server:

@@ -11,6 +11,7 @@ from sipagent import audio
 from sipagent.standin.config import MODEL_NAME, Burst
 from sipagent.standin.conversation import KEPT_S, ConversationStore
 from sipagent.standin.pattern import pattern
+from sipagent.standin.wire import encode
 from tests.standin.harness import ULAW, VAD, Rig, loud, quiet
 
 RESPONSE = [
@@ -453,6 +454,15 @@ def test_record_is_bounded() -> None:
     rig.setup()
     rig.say(loud(3000))
     assert len(rig.session.record.caller_audio) <= 10_000
+    for n in range(100):  # the echo of an item is as large as the item
+        rig.send("session.update", session={"instructions": f"{n} {'x' * 3000}"})
+        rig.type_in(f"{n} {'x' * 3000}")
+        rig.send("input_audio_buffer.append", audio="")
+    record = rig.session.record
+    for kept in (record.received, record.sent):
+        assert 3000 < len(encode({"": list(kept)})) <= 10_000
+        assert " xxx" in str(kept[-1])
+    assert len(record.audio) <= 100
     off = Rig(record_bytes=0)
     off.setup()
     off.turn()
@@ -467,7 +477,6 @@ def test_events_are_json() -> None:
     rig.setup()
     rig.turn()
     rig.run(2)
-    from sipagent.standin.wire import encode  # noqa: PLC0415
 
     for event in rig.events:
         assert json.loads(encode(event))["type"] == event["type"]

@@ -76,6 +76,7 @@ def test_pcm_rates(rate: int) -> None:
         {"audio": {"input": {"format": {"type": "audio/pcm", "rate": [8000]}}}},
         {"audio": {"output": {"transport": "binary"}}}, {"audio": {"output": {"speed": 9}}},
         {"tools": {}}, {"tools": ["x"]}, {"tools": [{"type": "function"}]}, {"tools": [{"type": "gun"}]},
+        {"tools": [{"type": []}]}, {"tools": [{"type": {}}]},
         {"modalities": "audio"}, {"resumption": True}, {"replace": []}, {"input_audio_format": "mp3"},
     ],
 )  # fmt: skip

@@ -130,6 +130,14 @@ def test_calls_of_a_response_that_was_cut_short_are_not_carried_out() -> None:
     assert isinstance(answer, Answer)
 
 
+def test_a_tool_of_the_servers_own_is_not_ours_to_refuse_when_it_is_cut_short() -> None:
+    core = ToolCalls(FUNCTIONS, server_tools=True)
+    core.response_created("r1", -1.0)
+    core.called(call("c1", "x_keyword_search", "{}"))
+    core.response_done("r1", "cancelled", 0.0)
+    assert actions(core) == []
+
+
 def test_results_wait_for_an_active_response() -> None:
     core, _ = begun(call("c1"))
     core.response_created("r2", 0.1)  # of what the caller said meanwhile

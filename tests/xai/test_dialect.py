@@ -196,6 +196,24 @@ def test_what_was_to_follow_is_stale_when_the_caller_speaks() -> None:
     assert server.heard() == []  # the server answers what they say, and knows the result by then
 
 
+def test_a_call_of_a_response_that_the_caller_interrupted_is_not_carried_out() -> None:
+    """Its item is whole and stands in the conversation; the response is not."""
+    server = ready()
+    server.say("response.created", response={"id": "resp_1", "status": "in_progress"})
+    call = {"call_id": "call_1", "name": "look_up", "arguments": "{}"}
+    where = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0}
+    item = {"id": "item_1", "type": "function_call", "status": "completed", **call}
+    server.say("response.function_call_arguments.done", **where, **call)
+    server.say("response.output_item.done", response_id="resp_1", output_index=0, item=item)
+    server.say("input_audio_buffer.speech_started", item_id="item_2", audio_start_ms=1)
+    details = {"type": "cancelled", "reason": "turn_detected"}
+    response = {"id": "resp_1", "status": "cancelled", "status_details": details, "output": [item]}
+    cut, _done = server.say("response.done", response=response)
+    assert cut == xai.FunctionCallCut(wire.FunctionCall("resp_1", "call_1", "look_up", "{}"))
+    server.say("response.created", response={"id": "resp_2", "status": "in_progress"})
+    assert len(server.say("response.done", response={"id": "resp_2", "status": "completed"})) == 1
+
+
 def failed(code: str) -> dict[str, Any]:
     details = {"type": "failed", "error": {"type": "x", "code": code, "message": "no"}}
     return {"id": "resp_1", "status": "failed", "status_details": details}

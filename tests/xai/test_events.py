@@ -87,6 +87,7 @@ def test_audio_delta_with_the_wires_extras() -> None:
             events.ResponseDone("r", "completed", 0.71),
         ),
         (message("response.done", response_id="r"), events.ResponseDone("r", "", 0.0)),
+        (message("response.cancelled", response_id="r"), events.ResponseDone("r", "cancelled", 0.0)),
         (message("response.output_audio.done", response_id="r", item_id="i"), events.AudioDone("r", "i")),
         (
             message("response.function_call_arguments.done", call_id="c", name="f", arguments="{}"),

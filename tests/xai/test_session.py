@@ -48,6 +48,18 @@ class Server:
     def respond(self, response: str) -> list[xai.SessionEvent]:
         return self.say("response.created", response={"id": response})
 
+    def call(self, response: str, call_id: str = "c") -> wire.FunctionCall:
+        """The model calls a function, and its response is not done yet."""
+        kind = "response.function_call_arguments.done"
+        assert self.say(kind, response_id=response, call_id=call_id, name="transfer_call", arguments="{}") == []
+        return wire.FunctionCall(response, call_id, "transfer_call", "{}")
+
+    def done(self, response: str, status: str = "completed") -> list[xai.SessionEvent]:
+        return self.say("response.done", response={"id": response} | ({"status": status} if status else {}))
+
+    def stale(self) -> int:
+        return self.session.counts["function_calls_stale"]
+
 
 def ready() -> Server:
     server = Server()
@@ -319,6 +331,104 @@ def test_function_calls_wait_for_the_end_of_the_response_and_come_once() -> None
     assert [e for e in events if isinstance(e, wire.FunctionCall)] == [wire.FunctionCall("r", "c", "f", "{}")]
     server.session.answer_function_calls({"c": "{}", "d": "{}"})
     assert [m["type"] for m in server.heard()] == ["conversation.item.create"] * 2 + ["response.create"]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "incomplete", "failed"])
+def test_a_call_of_a_response_that_was_cut_short_is_told_as_such(status: str) -> None:
+    server = ready()
+    server.respond("r")
+    call = server.call("r")
+    assert server.done("r", status) == [xai.FunctionCallCut(call), wire.ResponseDone("r", status, 0.0)]
+    server.respond("next")
+    assert server.done("next") == [wire.ResponseDone("next", "completed", 0.0)]
+    assert server.stale() == 1
+
+
+def test_a_response_that_another_supersedes_takes_its_calls_with_it() -> None:
+    """It may never be closed, and what closes later is another."""
+    server = ready()
+    server.respond("r1")
+    server.call("r1")
+    server.say("input_audio_buffer.speech_started", item_id="u")
+    server.respond("r2")
+    server.call("r1", "late")
+    wanted = server.call("r2", "d")
+    assert server.done("r1") == [wire.ResponseDone("r1", "completed", 0.0)]
+    assert server.done("r2") == [wanted, wire.ResponseDone("r2", "completed", 0.0)]
+    assert server.stale() == 2
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled", ""])
+def test_the_late_end_of_an_older_response_is_not_that_of_the_calls(status: str) -> None:
+    server = ready()
+    server.respond("r1")
+    server.respond("r2")
+    call = server.call("r2")
+    assert server.done("r1", status) == [wire.ResponseDone("r1", status, 0.0)]
+    assert server.done("r2") == [call, wire.ResponseDone("r2", "completed", 0.0)]
+    assert server.stale() == 0
+
+
+def test_a_response_that_was_spoken_over_has_to_say_that_it_is_completed() -> None:
+    """Section 5.2: one that is interrupted ends with a bare `response.done`."""
+    for spoken_over, status, carried_out in (
+        (False, "completed", True), (False, "", True), (True, "completed", True), (True, "", False),
+    ):  # fmt: skip
+        server = ready()
+        server.respond("r")
+        call = server.call("r")
+        if spoken_over:
+            server.say("input_audio_buffer.speech_started", item_id="u")
+        told, done = server.done("r", status)
+        assert told == (call if carried_out else xai.FunctionCallCut(call))
+        assert done == wire.ResponseDone("r", status if carried_out else "cancelled", 0.0)
+
+
+def test_of_a_response_that_we_cancelled_no_call_is_wanted() -> None:
+    server = ready()
+    server.respond("r")
+    server.call("r")
+    server.session.silence()
+    server.call("r", "late")
+    assert server.done("r") == [wire.ResponseDone("r", "completed", 0.0)]
+    assert server.stale() == 2
+
+
+def test_a_call_of_no_response_is_not_carried_out() -> None:
+    server = ready()
+    server.call("never")
+    server.done("never")
+    server.respond("r")
+    server.done("r")
+    server.call("r", "late")
+    assert server.done("r") == [wire.ResponseDone("r", "completed", 0.0)]
+    assert server.stale() == 2
+
+
+@pytest.mark.parametrize("created", ["r", ""])
+@pytest.mark.parametrize("called", ["r", ""])
+@pytest.mark.parametrize("done", ["r", ""])
+def test_an_event_without_the_id_of_its_response_is_of_the_last_one(created: str, called: str, done: str) -> None:
+    for status, told in (("completed", lambda call: call), ("cancelled", xai.FunctionCallCut)):
+        server = ready()
+        server.respond("older")
+        server.call("older", "stale")
+        server.respond(created)
+        call = server.call(called)
+        assert server.done(done, status) == [told(call), wire.ResponseDone(done, status, 0.0)]
+        assert server.done(done) == [wire.ResponseDone(done, "completed", 0.0)]
+
+
+def test_that_the_server_has_forgotten_a_call_it_cut_short_is_no_trouble() -> None:
+    server = ready()
+    server.respond("r")
+    server.call("r", "7d0cc1f2")
+    server.done("r", "cancelled")
+    code = "invalid_tool_call_id"
+    for call_id, told in (("7d0cc1f2", []), ("0a4b", [xai.Trouble])):
+        message = f"Tool call ID {call_id!r} not found in conversation"
+        events = server.say("error", error={"type": "invalid_request_error", "code": code, "message": message})
+        assert [type(event) for event in events] == told
 
 
 def test_harmless_errors_are_counted_and_others_told() -> None:
