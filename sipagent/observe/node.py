@@ -71,7 +71,7 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue = Catalogue(CollectorRegistry())
     calls = CallMetrics(catalogue, settings)
     node.subscribe(calls.take, calls.lost)
-    catalogue.registry.register(NodeCollector(catalogue, node, settings, calls.sessions_open))
+    catalogue.registry.register(NodeCollector(catalogue, node, settings, calls))
     catalogue.registry.register(WorkerCollector(catalogue, node, sources.restarts))
     catalogue.registry.register(RecorderCollector(catalogue, sources.recorder))
     catalogue.registry.register(ProbeCollector(catalogue, sources.probes))

@@ -83,6 +83,13 @@ class NodeNow(Protocol):
     def why_not_ready(self) -> list[str]: ...  # noqa: D102
 
 
+class CallsCounted(Protocol):
+    """Who counts calls by their events (`observe.metrics.CallMetrics`)."""
+
+    def begin(self) -> None: ...  # noqa: D102 - as there
+    def sessions_open(self) -> Counter[str]: ...  # noqa: D102
+
+
 class NodeCollector(Collector):
     """The node and its live calls."""
 
@@ -91,10 +98,10 @@ class NodeCollector(Collector):
         catalogue: Catalogue,
         node: NodeNow,
         settings: Callable[[], Settings],
-        sessions: Callable[[], Counter[str]],
+        counted: CallsCounted,
     ) -> None:
-        """`sessions` gives the open ones, by model."""
-        self._node, self._settings, self._sessions = node, settings, sessions
+        """`counted` has heard all events."""
+        self._node, self._settings, self._counts = node, settings, counted
         self._known = Known(settings)
         family = catalogue.family
         self._info = family("build_info", "gauge", "1; which program and which Asterisk.", "version", "asterisk")
@@ -124,6 +131,7 @@ class NodeCollector(Collector):
 
     def collect(self) -> Iterator[Samples]:
         """As it is now."""
+        self._counts.begin()
         calls = list(self._node.calls.items())
         workers = list(self._node.workers.values())
         asterisk = next((worker.state.asterisk_version for worker in workers if worker.state), "")
@@ -154,7 +162,7 @@ class NodeCollector(Collector):
             recording.add_metric((state,), recorded[state])
         yield recording
         sessions = self._open.gauge()
-        for name, count in self._sessions().items():
+        for name, count in self._counts.sessions_open().items():
             sessions.add_metric((name,), count)
         yield sessions
         yield _single(self._waiting, sum(call.place > 0 for _, call in calls))
