@@ -85,9 +85,8 @@ def _overview() -> str:
                     "percentunit", at_most(0.001, 0.01), span=3, decimals=2, empty="no calls",
                 ),
                 stat_panel(
-                    "Sessions of quota", "Sessions with the model now, of those that the provider gives ([realtime] session_quota).",
-                    "sum(sipagent_realtime_sessions_open{@} or sipagent_node_ready{@} * 0)"
-                    " / max(sipagent_realtime_sessions_quota{@})",
+                    "Sessions of quota", "Sessions that calls have now, of those that an endpoint gives (its session_quota): where they are scarcest.",
+                    "max(sipagent_realtime_sessions_taken{@} / on (instance, endpoint) sipagent_realtime_sessions_quota{@})",
                     "percentunit", at_most(0.7, 0.9), more="sipagent-model", span=3, empty="no quota set",
                 ),
             ],

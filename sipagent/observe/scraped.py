@@ -99,9 +99,10 @@ class NodeCollector(Collector):
         node: NodeNow,
         settings: Callable[[], Settings],
         counted: CallsCounted,
+        taken: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`counted` has heard all events."""
-        self._node, self._settings, self._counts = node, settings, counted
+        """`taken` gives the sessions of quotas that calls have, by realtime endpoint."""
+        self._node, self._settings, self._counts, self._taken_of = node, settings, counted, taken
         self._known = Known(settings)
         family = catalogue.family
         self._info = family("build_info", "gauge", "1; which program and which Asterisk.", "version", "asterisk")
@@ -110,7 +111,14 @@ class NodeCollector(Collector):
         self._recording = family("recordings_active", "gauge", "Calls that are recorded now: on or paused.", "state")
         self._open = family("realtime_sessions_open", "gauge", "Sessions with the model now.", "model")
         self._waiting = family("realtime_waiting", "gauge", "Callers who wait for a session of the quota.")
-        self._quota = family("realtime_sessions_quota", "gauge", "`[realtime] session_quota`; absent where it is 0.")
+        self._quota = family(
+            "realtime_sessions_quota", "gauge", "The endpoint's `session_quota`; absent where it is 0.", "endpoint"
+        )
+        self._taken = family(
+            "realtime_sessions_taken", "gauge",
+            "Sessions of the endpoint's `session_quota` that calls have now; those that stand by make room for them.",
+            "endpoint",
+        )  # fmt: skip
         self._unknown = family(
             "events_of_unknown_calls_total", "counter", "Events of calls that began before this process did."
         )
@@ -166,9 +174,12 @@ class NodeCollector(Collector):
             sessions.add_metric((name,), count)
         yield sessions
         yield _single(self._waiting, sum(call.place > 0 for _, call in calls))
-        quota = self._settings().realtime.session_quota
-        if quota:
-            yield _single(self._quota, quota)
+        quotas, taken = self._quota.gauge(), self._taken.gauge()
+        for endpoint, quota in self._settings().realtime.quotas.items():
+            quotas.add_metric((endpoint,), quota)
+        for endpoint, count in self._taken_of().items():
+            taken.add_metric((endpoint,), count)
+        yield from (quotas, taken)
 
     def _each(self, calls: list[tuple[str, CallNow]]) -> Iterator[Samples]:
         shown = heapq.nlargest(LIVE_CALLS, calls, key=lambda item: item[1].last_latency_ms or 0.0)
