@@ -75,9 +75,9 @@ def _overview() -> str:
                     empty="no turns",
                 ),
                 stat_panel(
-                    "MOS", "What callers hear and what is heard of them, mean of the calls that ended; 4.4 is the best of G.711.",
-                    "min(instance:sipagent_call_mos:avg_5m{@})", "none", at_least(3.6, 4.0), more="sipagent-media", span=3, decimals=2,
-                    empty="no calls",
+                    "MOS", "Mean of the calls that ended within 30 minutes, of the trunk and the direction that sound worst; 4.4 is the best of G.711.",
+                    "min(instance_trunk_direction:sipagent_call_mos:avg_30m{@})", "none", at_least(3.6, 4.0), more="sipagent-media", span=3,
+                    decimals=2, empty="few calls",
                 ),
                 stat_panel(
                     "Failed calls", "Ours, the model's or Asterisk's fault, of all that ended.",
