@@ -59,9 +59,10 @@ def _overview() -> str:
                 ),
                 stat_panel("Active calls", "Calls now.", "sum(sipagent_calls_active{@})", "short", more="sipagent-live", span=3),
                 stat_panel(
-                    "Answered", "Of the calls that came in, those that were answered.",
-                    'sum(rate(sipagent_calls_answered_total{@, direction="in"}[$__rate_interval]))'
-                    ' / sum(rate(sipagent_calls_offered_total{@, direction="in"}[$__rate_interval]))',
+                    # A quarter of an hour: on a quiet line a minute has a call that came, or its answer, and seldom both.
+                    "Answered", "Of the calls that came in within 15 minutes, those that were answered.",
+                    'clamp_max(sum(increase(sipagent_calls_answered_total{@, direction="in"}[15m]))'
+                    ' / (sum(increase(sipagent_calls_offered_total{@, direction="in"}[15m])) > 0), 1)',
                     "percentunit", at_least(0.95, 0.99), span=3, decimals=1, empty="no calls",
                 ),
                 stat_panel(
@@ -80,8 +81,8 @@ def _overview() -> str:
                     decimals=2, empty="few calls",
                 ),
                 stat_panel(
-                    "Failed calls", "Ours, the model's or Asterisk's fault, of all that ended.",
-                    f"sum(rate({_FAILED}[$__rate_interval])) / sum(rate(sipagent_calls_finished_total{{@}}[$__rate_interval]))",
+                    "Failed calls", "Ours, the model's or Asterisk's fault, of all that ended within 15 minutes.",
+                    f"sum(increase({_FAILED}[15m])) / (sum(increase(sipagent_calls_finished_total{{@}}[15m])) > 0)",
                     "percentunit", at_most(0.001, 0.01), span=3, decimals=2, empty="no calls",
                 ),
                 stat_panel(
