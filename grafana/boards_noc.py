@@ -18,6 +18,8 @@ from grafana.panels import (
 )
 
 _FAILED = 'sipagent_calls_finished_total{@, result="failure", fault!="caller"}'
+_LOOK_BACK_S = 600
+"""Scrapes may fail for so long. Not longer: what a node counted before its last restart is not subtracted."""
 
 
 def quantile(q: float, name: str, by: str = "", more: str = "") -> str:
@@ -26,14 +28,32 @@ def quantile(q: float, name: str, by: str = "", more: str = "") -> str:
     return f"histogram_quantile({q}, sum by ({labels}) (rate({name}_bucket{{@{more}}}[$__rate_interval])))"
 
 
-def grown(metric: str, by: str = "", window: str = "1h") -> str:
-    """How much a counter has grown, to the one: also one whose series began within the window, with more than 0.
+def grown(metric: str, by: str = "", window_s: int = 3600) -> str:
+    """How much a counter of the control process has grown, to the one: also one that began within the window, above 0.
 
     `increase` takes a new series' first sample for where it began, so a burst of failures between two scrapes would be
-    none; and it extrapolates, which is odd where calls are counted. After a restart of the node, what came since.
+    none; and it extrapolates, which is odd where calls are counted. What is subtracted, in this order: nothing, where
+    the node was started within the window; what the series was before the window, some scrapes of which may have
+    failed; nothing, where the node was seen then and the series was not: it began at 0 since; and where Prometheus
+    knows nothing of that time, what it saw first.
     """
     metric = f"sipagent_{metric}"
-    return f"sum by ({by}) (({metric} - {metric} offset {window} >= 0) or {metric})"
+    before = f"[{min(window_s, _LOOK_BACK_S)}s] offset {window_s}s"
+    young = f"time() - process_start_time_seconds{{@}} < {window_s}"
+    return (
+        f"sum by ({by}) (({metric} and on (instance) ({young}))"
+        f" or ({metric} - last_over_time({metric}{before}) >= 0)"
+        f" or ({metric} and on (instance) last_over_time(sipagent_node_ready{{@}}{before}))"
+        f" or ({metric} - min_over_time({metric}[{window_s}s])))"
+    )
+
+
+def of_each(how: str, label: str, metric: str) -> str:
+    """For a table, whose rows are joined on one label: that of the node stands in it, too ("node-1 office").
+
+    Two nodes have a worker 1 and a trunk of the same name each, and neither may hide the other.
+    """
+    return f'{how} by ({label}) (label_join({metric}, "{label}", " ", "instance", "{label}"))'
 
 
 def boards() -> dict[str, str]:
