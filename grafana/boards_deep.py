@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from grafana.boards_noc import grown, quantile
+from grafana.boards_noc import grown, of_each, quantile
 from grafana.panels import Column, at_least, at_most, board, none, series_panel, stat_panel, table_panel
 
 _SHARE = (
     "sum by (share) (rate(sipagent_turn_share_seconds_sum{@}[$__rate_interval]))"
     " / on() group_left() sum(rate(sipagent_turn_latency_seconds_count{@}[$__rate_interval]))"
 )
+
+_WORKER = "instance, worker"
+"""Each node has a worker 1."""
 
 
 def boards() -> dict[str, str]:
@@ -164,7 +167,7 @@ def _media() -> str:
                 series_panel("Holes", "Seconds a minute that never came, and what the recorder met.",
                              {"{{format}}": "60 * " + rate("recording_lost_seconds_total", "format"),
                               "{{what}}": "60 * " + rate("recorder_events_total", "what"),
-                              "no room in worker {{worker}}": "60 * " + rate("worker_recording_blocks_dropped_total", "worker")},
+                              "no room in worker {{worker}} of {{instance}}": "60 * " + rate("worker_recording_blocks_dropped_total", _WORKER)},
                              "short", at_most(1, 10)),
                 series_panel("Pauses", "A minute, by who asked.", {"{{by}}": "60 * " + rate("recording_pauses_total", "by")}, "cpm", span=12),
                 series_panel("Recorded now", "On and paused.", {"{{state}}": "sum by (state) (sipagent_recordings_active{@})"}, "short", span=12),
@@ -215,7 +218,7 @@ def _model() -> str:
                 series_panel("Until the talk goes on", "p95 of the gap, by how: resumed, or told of the talk.",
                              {"{{how}}": quantile(0.95, "sipagent_realtime_gap_seconds", "how")}, "s", at_most(1, 2.5)),
                 series_panel("Endpoints", "1: it takes connections, 0: it does not.",
-                             {"{{endpoint}}": "max by (endpoint) (sipagent_realtime_endpoint_up{@})"}, "short"),
+                             {"{{instance}} {{endpoint}}": "min by (instance, endpoint) (sipagent_realtime_endpoint_up{@})"}, "short"),
                 series_panel("Troubles", "That calls survived, a minute.",
                              {"{{what}}": "60 * " + rate("realtime_troubles_total", "what")}, "cpm"),
                 series_panel("Not acknowledged", "Sessions whose settings were never confirmed, a minute.",
@@ -250,49 +253,49 @@ def _switch() -> str:
                 series_panel("Channels by endpoint", "Trunks and phones.",
                              {"{{resource}}": "sum by (resource) (asterisk_endpoints_channels_count{@})"}, "short"),
                 series_panel("Endpoints", "2 is online, 1 offline, 0 unknown.",
-                             {"{{resource}}": "max by (resource) (asterisk_endpoints_state{@})"}, "none"),
+                             {"{{instance}} {{resource}}": "min by (instance, resource) (asterisk_endpoints_state{@})"}, "none"),
             ],
             "ARI": [
                 series_panel("Requests", "How long Asterisk takes, p50 and p99.",
                              {"p50": quantile(0.5, "sipagent_ari_request_seconds"), "p99": quantile(0.99, "sipagent_ari_request_seconds")},
                              "s", at_most(0.1, 0.5)),
                 series_panel("Requests a second", "By worker.",
-                             {"worker {{worker}}": "sum by (worker) (rate(sipagent_ari_request_seconds_count{@}[$__rate_interval]))"}, "reqps"),
+                             {"{{instance}} worker {{worker}}": rate("ari_request_seconds_count", _WORKER)}, "reqps"),
                 series_panel("What went wrong", "An hour, by worker.",
-                             {"reconnects {{worker}}": "3600 * " + rate("ari_reconnects_total", "worker"),
-                              "timeouts {{worker}}": "3600 * " + rate("ari_timeouts_total", "worker"),
-                              "orphans {{worker}}": "3600 * " + rate("orphan_channels_total", "worker")}, "short", none()),
+                             {"reconnects {{instance}} {{worker}}": "3600 * " + rate("ari_reconnects_total", _WORKER),
+                              "timeouts {{instance}} {{worker}}": "3600 * " + rate("ari_timeouts_total", _WORKER),
+                              "orphans {{instance}} {{worker}}": "3600 * " + rate("orphan_channels_total", _WORKER)}, "short", none()),
             ],
             "Workers": [
-                table_panel("Workers", "As they report themselves.",
-                            [Column("there", "max by (worker) (sipagent_worker_up{@})", "bool_on_off", at_least(1, 1)),
-                             Column("Asterisk", "max by (worker) (sipagent_worker_asterisk_connected{@})", "bool_on_off", at_least(1, 1)),
-                             Column("takes calls", "max by (worker) (sipagent_worker_accepting{@})", "bool_on_off", at_least(1, 1)),
-                             Column("calls", "max by (worker) (sipagent_worker_calls{@})", "short"),
-                             Column("memory", "max by (worker) (sipagent_worker_resident_memory_bytes{@})", "bytes"),
-                             Column("tasks", "max by (worker) (sipagent_worker_tasks{@})", "short"),
-                             Column("restarts", "max by (worker) (sipagent_worker_restarts_total{@})", "short", none(0.5))],
+                table_panel("Workers", "As they report themselves, by node and number.",
+                            [Column("there", of_each("min", "worker", "sipagent_worker_up{@}"), "bool_on_off", at_least(1, 1)),
+                             Column("Asterisk", of_each("min", "worker", "sipagent_worker_asterisk_connected{@}"), "bool_on_off", at_least(1, 1)),
+                             Column("takes calls", of_each("min", "worker", "sipagent_worker_accepting{@}"), "bool_on_off", at_least(1, 1)),
+                             Column("calls", of_each("max", "worker", "sipagent_worker_calls{@}"), "short"),
+                             Column("memory", of_each("max", "worker", "sipagent_worker_resident_memory_bytes{@}"), "bytes"),
+                             Column("tasks", of_each("max", "worker", "sipagent_worker_tasks{@}"), "short"),
+                             Column("restarts", of_each("max", "worker", "sipagent_worker_restarts_total{@}"), "short", none(0.5))],
                             ["worker"], height=7),
                 series_panel("The 20 ms clock", "How late ticks come: p99 above 5 ms is heard.",
-                             {"worker {{worker}} p99": quantile(0.99, "sipagent_pacing_lateness_seconds", "worker")}, "s", at_most(0.005, 0.02)),
+                             {"{{instance}} worker {{worker}} p99": quantile(0.99, "sipagent_pacing_lateness_seconds", _WORKER)}, "s", at_most(0.005, 0.02)),
                 series_panel("Play-out moved", "Milliseconds a minute that could not be caught up.",
-                             {"worker {{worker}}": "60000 * " + rate("pacing_shifted_seconds_total", "worker")}, "ms", none()),
+                             {"{{instance}} worker {{worker}}": "60000 * " + rate("pacing_shifted_seconds_total", _WORKER)}, "ms", none()),
                 series_panel("Processor", "Of one core: a worker that runs and waits for more than 80 % takes no calls.",
-                             {"worker {{worker}}": rate("worker_cpu_seconds_total", "worker"),
-                              "worker {{worker}} waits for a core": rate("worker_wait_seconds_total", "worker"),
-                              "control process": "rate(process_cpu_seconds_total{@}[$__rate_interval])"}, "percentunit", at_most(0.6, 0.8)),
+                             {"{{instance}} worker {{worker}}": rate("worker_cpu_seconds_total", _WORKER),
+                              "{{instance}} worker {{worker}} waits for a core": rate("worker_wait_seconds_total", _WORKER),
+                              "{{instance}} control process": "rate(process_cpu_seconds_total{@}[$__rate_interval])"}, "percentunit", at_most(0.6, 0.8)),
                 series_panel("Memory", "Resident.",
-                             {"worker {{worker}}": "sum by (worker) (sipagent_worker_resident_memory_bytes{@})",
-                              "control process": "process_resident_memory_bytes{@}"}, "bytes"),
+                             {"{{instance}} worker {{worker}}": "sum by (instance, worker) (sipagent_worker_resident_memory_bytes{@})",
+                              "{{instance}} control process": "process_resident_memory_bytes{@}"}, "bytes"),
                 series_panel("Lost", "An hour: events without room on their way to the control process, or of calls nobody knew; "
                              "lines of the log that nobody took in time.",
-                             {"worker {{worker}}": "3600 * " + rate("worker_events_dropped_total", "worker"),
-                              "log of {{worker}}": "3600 * " + rate("worker_log_lines_dropped_total", "worker"),
+                             {"{{instance}} worker {{worker}}": "3600 * " + rate("worker_events_dropped_total", _WORKER),
+                              "log of {{instance}} worker {{worker}}": "3600 * " + rate("worker_log_lines_dropped_total", _WORKER),
                               "log of the control process": "3600 * sum(rate(sipagent_log_lines_dropped_total{@}[$__rate_interval]))",
                               "of strangers": "3600 * sum(rate(sipagent_events_of_unknown_calls_total{@}[$__rate_interval]))"}, "short", none()),
                 series_panel("Restarts", "Of workers, and of the process that runs tools; an hour.",
-                             {"worker {{worker}}": "3600 * " + rate("worker_restarts_total", "worker"),
-                              "tools of {{worker}}": "3600 * " + rate("toolbox_restarts_total", "worker")}, "short", none()),
+                             {"{{instance}} worker {{worker}}": "3600 * " + rate("worker_restarts_total", _WORKER),
+                              "tools of {{instance}} worker {{worker}}": "3600 * " + rate("toolbox_restarts_total", _WORKER)}, "short", none()),
                 series_panel("Calls taken over", "Their worker had died; an hour.",
                              {"calls": "3600 * sum(rate(sipagent_calls_adopted_total{@}[$__rate_interval]))"}, "short", none()),
             ],

@@ -152,8 +152,8 @@ def _overview() -> str:
                 ),
                 table_panel(
                     "Trunks and endpoints", "As Asterisk sees them: 2 is online, 1 offline, 0 unknown.",
-                    [Column("state", "max by (resource) (asterisk_endpoints_state{@})", "none", at_least(1, 2)),
-                     Column("channels", "max by (resource) (asterisk_endpoints_channels_count{@})", "short")],
+                    [Column("state", of_each("min", "resource", "asterisk_endpoints_state{@}"), "none", at_least(1, 2)),
+                     Column("channels", of_each("max", "resource", "asterisk_endpoints_channels_count{@}"), "short")],
                     ["resource"], span=4, height=8,
                 ),
                 table_panel(
@@ -210,7 +210,7 @@ def _live() -> str:
                 stat_panel("Not shown", "More than 500 are up.", "sum(sipagent_live_calls_hidden{@})", "short", none(), span=4),
                 stat_panel("Recorded now", "On or paused.", "sum(sipagent_recordings_active{@})", "short", span=4),
                 series_panel(
-                    "Calls by worker", "As each counts them.", {"worker {{worker}}": "sum by (instance, worker) (sipagent_worker_calls{@})"},
+                    "Calls by worker", "As each counts them.", {"{{instance}} worker {{worker}}": "sum by (instance, worker) (sipagent_worker_calls{@})"},
                     "short", span=8,
                 ),
                 series_panel(
