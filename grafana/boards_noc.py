@@ -18,6 +18,8 @@ from grafana.panels import (
 )
 
 _FAILED = 'sipagent_calls_finished_total{@, result="failure", fault!="caller"}'
+_LOOK_BACK_S = 600
+"""Scrapes may fail for so long. Not longer: what a node counted before its last restart is not subtracted."""
 
 
 def quantile(q: float, name: str, by: str = "", more: str = "") -> str:
@@ -26,14 +28,32 @@ def quantile(q: float, name: str, by: str = "", more: str = "") -> str:
     return f"histogram_quantile({q}, sum by ({labels}) (rate({name}_bucket{{@{more}}}[$__rate_interval])))"
 
 
-def grown(metric: str, by: str = "", window: str = "1h") -> str:
-    """How much a counter has grown, to the one: also one whose series began within the window, with more than 0.
+def grown(metric: str, by: str = "", window_s: int = 3600) -> str:
+    """How much a counter of the control process has grown, to the one: also one that began within the window, above 0.
 
     `increase` takes a new series' first sample for where it began, so a burst of failures between two scrapes would be
-    none; and it extrapolates, which is odd where calls are counted. After a restart of the node, what came since.
+    none; and it extrapolates, which is odd where calls are counted. What is subtracted, in this order: nothing, where
+    the node was started within the window; what the series was before the window, some scrapes of which may have
+    failed; nothing, where the node was seen then and the series was not: it began at 0 since; and where Prometheus
+    knows nothing of that time, what it saw first.
     """
     metric = f"sipagent_{metric}"
-    return f"sum by ({by}) (({metric} - {metric} offset {window} >= 0) or {metric})"
+    before = f"[{min(window_s, _LOOK_BACK_S)}s] offset {window_s}s"
+    young = f"time() - process_start_time_seconds{{@}} < {window_s}"
+    return (
+        f"sum by ({by}) (({metric} and on (instance) ({young}))"
+        f" or ({metric} - last_over_time({metric}{before}) >= 0)"
+        f" or ({metric} and on (instance) last_over_time(sipagent_node_ready{{@}}{before}))"
+        f" or ({metric} - min_over_time({metric}[{window_s}s])))"
+    )
+
+
+def of_each(how: str, label: str, metric: str) -> str:
+    """For a table, whose rows are joined on one label: that of the node stands in it, too ("node-1 office").
+
+    Two nodes have a worker 1 and a trunk of the same name each, and neither may hide the other.
+    """
+    return f'{how} by ({label}) (label_join({metric}, "{label}", " ", "instance", "{label}"))'
 
 
 def boards() -> dict[str, str]:
@@ -59,9 +79,10 @@ def _overview() -> str:
                 ),
                 stat_panel("Active calls", "Calls now.", "sum(sipagent_calls_active{@})", "short", more="sipagent-live", span=3),
                 stat_panel(
-                    "Answered", "Of the calls that came in, those that were answered.",
-                    'sum(rate(sipagent_calls_answered_total{@, direction="in"}[$__rate_interval]))'
-                    ' / sum(rate(sipagent_calls_offered_total{@, direction="in"}[$__rate_interval]))',
+                    # A quarter of an hour: on a quiet line a minute has a call that came, or its answer, and seldom both.
+                    "Answered", "Of the calls that came in within 15 minutes, those that were answered.",
+                    'clamp_max(sum(increase(sipagent_calls_answered_total{@, direction="in"}[15m]))'
+                    ' / (sum(increase(sipagent_calls_offered_total{@, direction="in"}[15m])) > 0), 1)',
                     "percentunit", at_least(0.95, 0.99), span=3, decimals=1, empty="no calls",
                 ),
                 stat_panel(
@@ -75,19 +96,18 @@ def _overview() -> str:
                     empty="no turns",
                 ),
                 stat_panel(
-                    "MOS", "What callers hear and what is heard of them, mean of the calls that ended; 4.4 is the best of G.711.",
-                    "min(instance:sipagent_call_mos:avg_5m{@})", "none", at_least(3.6, 4.0), more="sipagent-media", span=3, decimals=2,
-                    empty="no calls",
+                    "MOS", "Mean of the calls that ended within 30 minutes, of the trunk and the direction that sound worst; 4.4 is the best of G.711.",
+                    "min(instance_trunk_direction:sipagent_call_mos:avg_30m{@})", "none", at_least(3.6, 4.0), more="sipagent-media", span=3,
+                    decimals=2, empty="few calls",
                 ),
                 stat_panel(
-                    "Failed calls", "Ours, the model's or Asterisk's fault, of all that ended.",
-                    f"sum(rate({_FAILED}[$__rate_interval])) / sum(rate(sipagent_calls_finished_total{{@}}[$__rate_interval]))",
+                    "Failed calls", "Ours, the model's or Asterisk's fault, of all that ended within 15 minutes.",
+                    f"sum(increase({_FAILED}[15m])) / (sum(increase(sipagent_calls_finished_total{{@}}[15m])) > 0)",
                     "percentunit", at_most(0.001, 0.01), span=3, decimals=2, empty="no calls",
                 ),
                 stat_panel(
-                    "Sessions of quota", "Sessions with the model now, of those that the provider gives ([realtime] session_quota).",
-                    "sum(sipagent_realtime_sessions_open{@} or sipagent_node_ready{@} * 0)"
-                    " / max(sipagent_realtime_sessions_quota{@})",
+                    "Sessions of quota", "Sessions that calls have now, of those that an endpoint gives (its session_quota): where they are scarcest.",
+                    "max(sipagent_realtime_sessions_taken{@} / on (instance, endpoint) sipagent_realtime_sessions_quota{@})",
                     "percentunit", at_most(0.7, 0.9), more="sipagent-model", span=3, empty="no quota set",
                 ),
             ],
@@ -132,8 +152,8 @@ def _overview() -> str:
                 ),
                 table_panel(
                     "Trunks and endpoints", "As Asterisk sees them: 2 is online, 1 offline, 0 unknown.",
-                    [Column("state", "max by (resource) (asterisk_endpoints_state{@})", "none", at_least(1, 2)),
-                     Column("channels", "max by (resource) (asterisk_endpoints_channels_count{@})", "short")],
+                    [Column("state", of_each("min", "resource", "asterisk_endpoints_state{@}"), "none", at_least(1, 2)),
+                     Column("channels", of_each("max", "resource", "asterisk_endpoints_channels_count{@}"), "short")],
                     ["resource"], span=4, height=8,
                 ),
                 table_panel(
@@ -190,7 +210,7 @@ def _live() -> str:
                 stat_panel("Not shown", "More than 500 are up.", "sum(sipagent_live_calls_hidden{@})", "short", none(), span=4),
                 stat_panel("Recorded now", "On or paused.", "sum(sipagent_recordings_active{@})", "short", span=4),
                 series_panel(
-                    "Calls by worker", "As each counts them.", {"worker {{worker}}": "sum by (instance, worker) (sipagent_worker_calls{@})"},
+                    "Calls by worker", "As each counts them.", {"{{instance}} worker {{worker}}": "sum by (instance, worker) (sipagent_worker_calls{@})"},
                     "short", span=8,
                 ),
                 series_panel(

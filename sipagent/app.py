@@ -133,6 +133,7 @@ class ControlProcess:
                 restarts=lambda: self._supervisor.restarts,
                 recorder=lambda: self._recorder.counts,
                 probes=lambda: self.probes.places,
+                taken=self.sessions.quota.taken,
                 endpoints=lambda: self.endpoints.state,
                 traces=lambda: self.tracing.counts if self.tracing else {},
                 refused=lambda: self._refused,

@@ -8,7 +8,7 @@ needs it again. A session of no call stands by: it counts, and is called back wh
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +52,14 @@ class Quota:
     def open(self, endpoint: str) -> int:
         """Sessions at this endpoint now."""
         return sum(held.endpoint == endpoint for held in self._held.values())
+
+    def taken(self) -> dict[str, int]:
+        """Sessions that calls have now, by endpoint with a limit. Those that stand by make room, and are none of them.
+
+        For a scrape in another thread: what is looked at is copied in one step.
+        """
+        held = Counter(one.endpoint for one in list(self._held.values()) if one.call_id)
+        return {endpoint: held[endpoint] for endpoint, limit in self._limits.items() if limit}
 
     def follow(self, limits: Mapping[str, int]) -> None:
         """A reload: who has a session keeps it."""

@@ -6,6 +6,8 @@ MOS below 3.6 is complained about, a barge-in that takes more than 0.2 s is hear
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Histogram
 
 from sipagent.model import Direction
@@ -212,7 +214,17 @@ class Instruments:
         for asked_by in ("agent", "transfer", "flow", "outbound"):
             for why in ("denied", "not_allowed", "premium", "cap"):
                 self.refused.labels(asked_by, why)
+        for limit in (*bounds.LIMITS, bounds.OTHER):
+            self.turned_away.labels(limit)
+        for came_of_it in (*bounds.WAITS, bounds.OTHER):
+            self.session_wait.labels(came_of_it)
         self.recordings.labels(bounds.NONE, "lost")
+
+    def begin_endpoints(self, names: Iterable[str]) -> None:
+        """So with the calls in over each trunk, and of our phones."""
+        for name in names:
+            for counter in (self.offered, self.answered):
+                counter.labels(Direction.IN, name)
 
 
 def mark(instrument: Histogram | Counter, amount: float, call_id: str) -> None:

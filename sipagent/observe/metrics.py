@@ -57,6 +57,15 @@ class CallMetrics:
         self.known = Known(settings)
         self._to = Instruments(catalogue)
         self._calls: dict[str, _Call] = {}
+        self._begun: Settings | None = None
+        """The configuration whose endpoints have their series."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Endpoints that a reload has brought are there at 0, before their first call; a scrape asks for it."""
+        if self.known.now is not self._begun:
+            self._begun = self.known.now
+            self._to.begin_endpoints(self._begun.endpoints)
 
     def sessions_open(self) -> Counter[str]:
         """Sessions with the model now, by its name."""

@@ -49,6 +49,8 @@ class Sources:
     """What the recorder counts."""
     probes: Callable[[], Mapping[tuple[str, str], Probed]] = field(default=_no_probes)
     """By name and trunk."""
+    taken: Callable[[], Mapping[str, int]] = field(default=_no_counts)
+    """Sessions of quotas that calls have, by realtime endpoint."""
     endpoints: Callable[[], Mapping[str, str]] = field(default=_nowhere)
     """Realtime endpoints by name, and why they cannot be reached."""
     traces: Callable[[], Mapping[str, int]] = field(default=_no_counts)
@@ -71,7 +73,7 @@ def measure(node: LiveNode, settings: Callable[[], Settings], sources: Sources |
     catalogue = Catalogue(CollectorRegistry())
     calls = CallMetrics(catalogue, settings)
     node.subscribe(calls.take, calls.lost)
-    catalogue.registry.register(NodeCollector(catalogue, node, settings, calls.sessions_open))
+    catalogue.registry.register(NodeCollector(catalogue, node, settings, calls, sources.taken))
     catalogue.registry.register(WorkerCollector(catalogue, node, sources.restarts))
     catalogue.registry.register(RecorderCollector(catalogue, sources.recorder))
     catalogue.registry.register(ProbeCollector(catalogue, sources.probes))

@@ -83,6 +83,13 @@ class NodeNow(Protocol):
     def why_not_ready(self) -> list[str]: ...  # noqa: D102
 
 
+class CallsCounted(Protocol):
+    """Who counts calls by their events (`observe.metrics.CallMetrics`)."""
+
+    def begin(self) -> None: ...  # noqa: D102 - as there
+    def sessions_open(self) -> Counter[str]: ...  # noqa: D102
+
+
 class NodeCollector(Collector):
     """The node and its live calls."""
 
@@ -91,10 +98,11 @@ class NodeCollector(Collector):
         catalogue: Catalogue,
         node: NodeNow,
         settings: Callable[[], Settings],
-        sessions: Callable[[], Counter[str]],
+        counted: CallsCounted,
+        taken: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`sessions` gives the open ones, by model."""
-        self._node, self._settings, self._sessions = node, settings, sessions
+        """`taken` gives the sessions of quotas that calls have, by realtime endpoint."""
+        self._node, self._settings, self._counts, self._taken_of = node, settings, counted, taken
         self._known = Known(settings)
         family = catalogue.family
         self._info = family("build_info", "gauge", "1; which program and which Asterisk.", "version", "asterisk")
@@ -103,7 +111,14 @@ class NodeCollector(Collector):
         self._recording = family("recordings_active", "gauge", "Calls that are recorded now: on or paused.", "state")
         self._open = family("realtime_sessions_open", "gauge", "Sessions with the model now.", "model")
         self._waiting = family("realtime_waiting", "gauge", "Callers who wait for a session of the quota.")
-        self._quota = family("realtime_sessions_quota", "gauge", "`[realtime] session_quota`; absent where it is 0.")
+        self._quota = family(
+            "realtime_sessions_quota", "gauge", "The endpoint's `session_quota`; absent where it is 0.", "endpoint"
+        )
+        self._taken = family(
+            "realtime_sessions_taken", "gauge",
+            "Sessions of the endpoint's `session_quota` that calls have now; those that stand by make room for them.",
+            "endpoint",
+        )  # fmt: skip
         self._unknown = family(
             "events_of_unknown_calls_total", "counter", "Events of calls that began before this process did."
         )
@@ -124,6 +139,7 @@ class NodeCollector(Collector):
 
     def collect(self) -> Iterator[Samples]:
         """As it is now."""
+        self._counts.begin()
         calls = list(self._node.calls.items())
         workers = list(self._node.workers.values())
         asterisk = next((worker.state.asterisk_version for worker in workers if worker.state), "")
@@ -154,13 +170,16 @@ class NodeCollector(Collector):
             recording.add_metric((state,), recorded[state])
         yield recording
         sessions = self._open.gauge()
-        for name, count in self._sessions().items():
+        for name, count in self._counts.sessions_open().items():
             sessions.add_metric((name,), count)
         yield sessions
         yield _single(self._waiting, sum(call.place > 0 for _, call in calls))
-        quota = self._settings().realtime.session_quota
-        if quota:
-            yield _single(self._quota, quota)
+        quotas, taken = self._quota.gauge(), self._taken.gauge()
+        for endpoint, quota in self._settings().realtime.quotas.items():
+            quotas.add_metric((endpoint,), quota)
+        for endpoint, count in self._taken_of().items():
+            taken.add_metric((endpoint,), count)
+        yield from (quotas, taken)
 
     def _each(self, calls: list[tuple[str, CallNow]]) -> Iterator[Samples]:
         shown = heapq.nlargest(LIVE_CALLS, calls, key=lambda item: item[1].last_latency_ms or 0.0)

@@ -146,6 +146,18 @@ def test_who_has_just_begun_to_count_learns_what_is_open() -> None:
     assert desk.left("a") == ["c: main (worker 1)"]
 
 
+def test_what_calls_have_is_told_by_endpoint_and_without_what_stands_by() -> None:
+    """A node whose spare sessions fill the quota has room: an alert that counts them wakes somebody for nothing."""
+    desk = Desk(main=2, second=3, free=0)
+    assert desk.quota.taken() == {"main": 0, "second": 0}
+    desk.stand_by("s1")
+    desk.want("a")
+    desk.quota.here("2", [SessionHeld("b", "call of b", "second"), SessionHeld("c", "", "second")])
+    assert desk.quota.taken() == {"main": 1, "second": 1}
+    desk.quota.follow({"second": 3})
+    assert desk.quota.taken() == {"second": 1}
+
+
 def test_a_larger_quota_serves_those_who_wait_and_a_smaller_one_takes_nothing_away() -> None:
     desk = Desk(main=1)
     for key in "abc":

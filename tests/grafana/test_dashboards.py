@@ -74,6 +74,16 @@ def test_panels_do_not_lie_upon_each_other(uid: str) -> None:
         taken |= cells
 
 
+@pytest.mark.parametrize("uid", BOARDS)
+def test_no_node_hides_another_or_is_added_to_it_where_both_have_a_worker_1(uid: str) -> None:
+    for panel in panels(BOARDS[uid]):
+        for target in panel.get("targets", ()):
+            by = [labels for labels in re.findall(r"by \(([^)]*)\)", target["expr"]) if "worker" in labels]
+            assert all("instance" in labels or "label_join(" in target["expr"] for labels in by), panel["title"]
+            if panel["type"] != "table" and "{{worker}}" in target["legendFormat"]:
+                assert "{{instance}}" in target["legendFormat"], panel["title"]
+
+
 def test_links_between_dashboards_lead_somewhere() -> None:
     linked = set(re.findall(r'"/d/([\w-]+)', json.dumps(list(BOARDS.values()))))
     assert linked

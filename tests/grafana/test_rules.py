@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ import pytest
 import yaml
 
 from sipagent.asterisk.fetch import fetch
+from sipagent.observe import bounds
+from sipagent.observe.metrics import WORKER_LOST
+from sipagent.outcome import CallOutcome, Fault, Reason
 from tools.generate import ROOT, metrics
 
 FILES = ROOT / "grafana/prometheus"
@@ -81,6 +85,25 @@ def test_runbooks_name_metrics_and_dashboards_that_are_there() -> None:
     assert set(re.findall(r"/d/([\w-]+)", pages)) <= boards
     exported = {metric.name for metric in metrics()}
     assert set(re.findall(r"sipagent_\w+", pages)) <= exported
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
+def test_what_a_runbook_says_to_look_at_is_called_so(page: Path) -> None:
+    text = " ".join(page.read_text().split())
+    linked = re.findall(r"\[([^]]+)\]\(/d/([\w-]+)\)", text)
+    boards = {uid: json.loads((ROOT / f"grafana/dashboards/{uid}.json").read_text()) for _, uid in linked}
+    for title, uid in linked:
+        assert boards[uid]["title"].startswith(title)
+    titles = {panel["title"] for board in boards.values() for panel in board["panels"]}
+    assert set(re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text)) <= titles
+
+
+def test_runbooks_explain_every_word_that_they_are_read_for() -> None:
+    ours = {str(reason) for reason in Reason if CallOutcome(reason).fault in {Fault.OURS, Fault.SWITCH}} | {WORKER_LOST}
+    asked_for = {what for what in bounds.TROUBLES if not what.endswith("_substituted")} | {bounds.OTHER}
+    for page, words in (("CallsFailFast", ours), ("ModelTroubles", asked_for)):
+        text = (RUNBOOKS / f"{page}.md").read_text()
+        assert {word for word in words if f"`{word}`" not in text} == set(), page
 
 
 def test_rules_ask_for_what_nodes_export() -> None:

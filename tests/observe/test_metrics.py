@@ -19,7 +19,7 @@ from sipagent.control import api, api_metrics
 from sipagent.control.live import Live
 from sipagent.control.probes import Place
 from sipagent.model import CallEvent, Direction
-from sipagent.observe import scraped
+from sipagent.observe import bounds, scraped
 from sipagent.observe.node import Sources, measure
 from sipagent.observe.scraped import LIVE_CALLS
 from sipagent.outcome import CallOutcome, Reason
@@ -32,16 +32,17 @@ NUMBER = re.compile(r"\+?\d{7,}")
 class Node:
     """Live state with its metrics, and what a scrape reads of them."""
 
-    def __init__(self, workers: int = 1) -> None:
-        settings = story.settings()
+    def __init__(self, workers: int = 1, **changes: Any) -> None:
+        self.settings = story.settings(**changes)
         self.live = Live(workers)
         self.catalogue = measure(
             self.live,
-            lambda: settings,
+            lambda: self.settings,
             Sources(
                 restarts=lambda: {1: 2},
                 recorder=lambda: {"blocks_late": 3},
                 probes=lambda: self.probes,
+                taken=lambda: {"main": 3, "second": 1},
                 endpoints=lambda: {"main": "", "other": "the name cannot be resolved"},
                 traces=lambda: {"sent": 7},
                 refused=lambda: {401: 4},
@@ -94,6 +95,18 @@ def test_a_session_that_is_closed_is_not_open_while_its_call_goes_on(node: Node)
     node.take(story.ended("1.1", 20)[0])
     assert node.value("calls_active", trunk="office") == 2
     assert node.value("realtime_sessions_open", model="grok-voice") == 1
+
+
+def test_each_endpoint_has_its_quota_and_what_is_taken_of_it() -> None:
+    fallbacks = {
+        name: {"url": "wss://example.com", "session_quota": quota} for name, quota in (("second", 4), ("third", 0))
+    }
+    node = Node(realtime={"session_quota": 10, "fallbacks": fallbacks})
+    assert node.value("realtime_sessions_quota", endpoint="main") == 10
+    assert node.value("realtime_sessions_quota", endpoint="second") == 4
+    assert node.value("realtime_sessions_quota", endpoint="third") is None
+    assert node.value("realtime_sessions_taken", endpoint="main") == 3
+    assert node.value("realtime_sessions_taken", endpoint="second") == 1
 
 
 def test_a_turn_is_shown_with_its_shares(node: Node) -> None:
@@ -268,6 +281,25 @@ def test_lines_of_the_log_that_nobody_took_are_counted(node: Node, monkeypatch: 
     assert node.value("log_lines_dropped_total") == 0
     monkeypatch.setattr(scraped, "lines_dropped", lambda: 5)
     assert node.value("log_lines_dropped_total") == 5
+
+
+def test_what_alerts_ask_for_is_there_at_0_before_the_first_of_it(node: Node) -> None:
+    """Prometheus' `increase` takes a first sample for where a counter began: a burst before it would be none."""
+    for limit in (*bounds.LIMITS, bounds.OTHER):
+        assert node.value("calls_turned_away_total", limit=limit) == 0
+    for result in (*bounds.WAITS, bounds.OTHER):
+        assert node.value("realtime_session_wait_seconds_count", result=result) == 0
+    for trunk in ("office", "phone"):
+        assert node.value("calls_offered_total", direction="in", trunk=trunk) == 0
+        assert node.value("calls_answered_total", direction="in", trunk=trunk) == 0
+
+
+def test_a_trunk_that_a_reload_brings_has_its_series_before_its_first_call(node: Node) -> None:
+    assert node.value("calls_offered_total", trunk="branch") is None
+    trunk = {"preset": "generic-ip", "hosts": ["127.0.0.1"]}
+    node.settings = story.settings(trunks={"office": trunk, "branch": trunk})
+    node.value("node_ready")  # a scrape
+    assert node.value("calls_offered_total", trunk="branch") == 0
 
 
 def test_all_calls_end_in_one_of_the_series_that_were_there_from_the_start(node: Node) -> None:
