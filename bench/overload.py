@@ -37,7 +37,7 @@ class Case:
     """What is run."""
 
     core_percent: int = Limits().core_percent
-    per_second: float = 3.0
+    per_second: float = 5.0
     hold_s: float = 40.0
     """Each call: `per_second` times this would be up at once, were there room. The window is as long, for calls that
     filled the node within a moment leave it within a moment: in a shorter one everybody is let in, or nobody."""

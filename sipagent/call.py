@@ -45,7 +45,8 @@ from sipagent.story import Story
 from sipagent.supervision import Supervision
 from sipagent.tracecontext import Trace
 from sipagent.transfer import Joined
-from sipagent.visit import Visit, Visitor
+from sipagent.visit import Visit
+from sipagent.visitor import Visitor
 
 log = structlog.get_logger()
 

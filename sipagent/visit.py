@@ -12,17 +12,15 @@ import contextlib
 import functools
 from collections import ChainMap
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import structlog
 
 from sipagent import away, model
 from sipagent.ari.client import new_id
-from sipagent.audio import PTIME_MS, Law
+from sipagent.audio import PTIME_MS
 from sipagent.call_over import CallOver
 from sipagent.callcontrol import CallControl
-from sipagent.caller import Caller
-from sipagent.carried import LEG_VARIABLE, Carried
+from sipagent.carried import LEG_VARIABLE
 from sipagent.config.destinations import Destination
 from sipagent.conversation import Conversation, instructed
 from sipagent.errors import AriError, AriRefused, DialingRefused, OrderRefused, RealtimeError
@@ -36,7 +34,6 @@ from sipagent.leaving import Leaving
 from sipagent.leg import Errand, dialled_group, permitted
 from sipagent.listener import listener
 from sipagent.model import Disposition
-from sipagent.orders import Originate
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.recording import Recording
 from sipagent.referral import Referral
@@ -45,6 +42,7 @@ from sipagent.rtp.transport import NoPortFree
 from sipagent.story import Story
 from sipagent.tasks import unless
 from sipagent.transfer import Joined, Parties
+from sipagent.visitor import Visitor
 from sipagent.who_answered import WhoAnswered
 
 log = structlog.get_logger()
@@ -53,25 +51,6 @@ HOLD_DOUBTED_S = 60.0
 """A hold of which the worker before told, and of which nothing more is heard."""
 HISTORY_CHARS = 6000
 """Of what was said, for a session that must be told: ten minutes of talk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who is there, and by which call."""
-
-    call_id: str
-    caller: Caller
-    number: str
-    """Theirs."""
-    endpoint: str
-    """The trunk or phone account they are at."""
-    law: Law
-    variables: dict[str, str]
-    """What is known of the call."""
-    order: Originate | None = None
-    """Of a call out."""
-    carried: Carried | None = None
-    """Of a call that another worker had."""
 
 
 class Visit:

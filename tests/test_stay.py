@@ -40,7 +40,8 @@ from sipagent.standin.pattern import pattern
 from sipagent.standin.server import StandinServer
 from sipagent.story import Story
 from sipagent.transfer import Joined
-from sipagent.visit import Visit, Visitor
+from sipagent.visit import Visit
+from sipagent.visitor import Visitor
 from sipagent.worker import needed_prompts
 from sipagent.xai.events import FunctionCall
 from tests.waiting import until

@@ -12,7 +12,8 @@ from sipagent.errors import AriRefused
 from sipagent.flow import machine
 from sipagent.outcome import CallOutcome, Reason
 from sipagent.transfer import Joined
-from sipagent.visit import Visit, Visitor
+from sipagent.visit import Visit
+from sipagent.visitor import Visitor
 
 HANG_UP = CallOver(CallOutcome(Reason.CALLER_HANGUP))
 
