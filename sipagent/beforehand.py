@@ -18,11 +18,15 @@ from sipagent.house import Policy
 from sipagent.tones import SOUNDS, looped
 from sipagent.tools import arguments
 
+AFTER_S = 3.0
+"""In its first seconds a worker takes over the calls of one that has died: nothing is to come between. No call has come
+to a function by then."""
 LOOK_AHEAD_EVERY_S = 600.0
 
 
 async def keep_ready(policy: Callable[[], Policy]) -> None:
     """Until cancelled; `policy` is the one in force."""
+    await asyncio.sleep(AFTER_S)
     await asyncio.to_thread(prepare)
     while True:
         await asyncio.to_thread(policy().routes.look_ahead, dt.datetime.now(dt.UTC))

@@ -11,8 +11,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from sipagent import call as call_module
+from sipagent.adoption import stay_with_them
 from sipagent.ari.client import ChannelEvents
 from sipagent.ari.objects import ChannelHandle
+from sipagent.audio import Law
 from sipagent.call import Call
 from sipagent.call_over import CallOver
 from sipagent.carried import Carried, read
@@ -80,9 +82,9 @@ class Switch:
 async def test_a_colleague_who_hung_up_while_no_worker_was_there_ends_the_call(left: str) -> None:
     house = MagicMock()
     house.ari = Switch(gone="leg")
-    call = Call("call", Invite(endpoint="", called="100", caller=""), house)
-    caller, leg = ChannelHandle(house.ari, "call"), ChannelHandle(house.ari, "leg")
+    carried = Carried(left or "sipagent-1", "call", "", "100", "", Law.ULAW, 0.0, leg="leg")
+    caller = ChannelHandle(house.ari, "call")
     with pytest.raises(CallOver) as over:
         async with asyncio.timeout(PATIENCE_S), contextlib.AsyncExitStack() as undo:
-            await call._stay_with_them(caller, leg, undo, left=left)
+            await stay_with_them(carried, caller, house, "call", undo, on_joined=MagicMock())
     assert over.value.outcome.reason is Reason.COMPLETED
