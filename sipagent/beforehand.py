@@ -15,6 +15,7 @@ from phonenumbers import SUPPORTED_SHORT_REGIONS, PhoneMetadata
 
 from sipagent.audio import Law
 from sipagent.house import Policy
+from sipagent.tasks import told_if_failed
 from sipagent.tones import SOUNDS, looped
 from sipagent.tools import arguments
 
@@ -24,8 +25,14 @@ to a function by then."""
 LOOK_AHEAD_EVERY_S = 600.0
 
 
-async def keep_ready(policy: Callable[[], Policy]) -> None:
-    """Until cancelled; `policy` is the one in force."""
+def keep_ready(policy: Callable[[], Policy]) -> asyncio.Task[None]:
+    """Until the task is cancelled; `policy` is the one in force."""
+    keeping = asyncio.create_task(_keep_ready(policy), name="keep-ready")
+    keeping.add_done_callback(told_if_failed)
+    return keeping
+
+
+async def _keep_ready(policy: Callable[[], Policy]) -> None:
     await asyncio.sleep(AFTER_S)
     await asyncio.to_thread(prepare)
     while True:

@@ -113,12 +113,18 @@ class LateImports(MetaPathFinder):
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
+        self._telling = False
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """A module that is not there yet is wanted."""
         del path, target
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() != self._thread or self._telling:
+            return
+        self._telling = True  # what the log itself imports would be told of for ever
+        try:
             log.warning("imported_late", module=fullname)
+        finally:
+            self._telling = False
 
 
 def prioritise(pid: int, settings: AsteriskSettings) -> list[Refusal]:

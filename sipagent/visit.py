@@ -224,6 +224,8 @@ class Visit:
         conversation = self._conversation = listener(
             self._call_id, room, action, self._house.policy, self._emit, self._on_understood
         )
+        if self._who_answered:
+            self._who_answered.conversation = conversation
         if self._held:
             conversation.talk.hold()
         conversation.talk.on_caller = self._on_caller

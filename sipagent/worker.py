@@ -467,7 +467,7 @@ async def run(settings: Settings, number: int, prompts: Prompts, load: Callable[
     worker.ari.on_replaced = replaced
     worker.on_calls = _settle(settings, number)
 
-    ready = asyncio.create_task(keep_ready(lambda: worker.house.policy), name="keep-ready")
+    ready = keep_ready(lambda: worker.house.policy)
 
     async def work() -> None:
         # Who has our application until then leaves when it becomes ours. By then it is known that we are there, and

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -144,6 +145,21 @@ def test_who_imports_only_now_is_told_of(monkeypatch: pytest.MonkeyPatch) -> Non
         with ThreadPoolExecutor() as threads:  # calls do not wait for another thread
             threads.submit(importlib.import_module, "no_module_of_anybody").exception()
     assert [(entry["event"], entry["module"]) for entry in logs] == [("imported_late", "this")]
+
+
+@pytest.mark.usefixtures("spared")
+def test_a_log_that_imports_is_not_told_of_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def warning(event: str, *, module: str) -> None:
+        told.append(module)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("no_module_of_the_log")
+
+    monkeypatch.setattr(tuning, "log", SimpleNamespace(warning=warning))
+    with pytest.raises(ImportError):
+        importlib.import_module("no_module_of_anybody")
+    assert told == ["no_module_of_anybody"]
 
 
 @pytest.mark.usefixtures("spared")

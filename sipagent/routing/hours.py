@@ -100,6 +100,8 @@ def _calendar(file: Path) -> CalendarQuery:
         return recurring_ical_events.of(icalendar.Calendar.from_ical(file.read_bytes()))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: no calendar that can be read: {error}") from None
+    except KeyError as missing:
+        raise ConfigError(f"{file}: no calendar that can be read: an event has no {missing.args[0]}") from None
 
 
 def _clock(minutes: int) -> str:

@@ -1,7 +1,6 @@
 """Talks: what a caller says is recognised and answered; many at once; silence, length and orders end calls."""
 
 import asyncio
-import gc
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from sipagent.speech import Flite
 from sipagent.standin.config import Mode, StandinConfig
 from sipagent.standin.pattern import pattern
 from tests.e2e.conftest import MakeRig
+from tests.garbage import left_by_a_call
 from tests.phone import baresip
 from tests.waiting import until
 
@@ -172,11 +172,8 @@ async def test_without_a_worker_the_caller_hears_asterisk_say_sorry(rig: MakeRig
 async def test_a_call_leaves_nothing_for_the_garbage_collector(rig: MakeRig) -> None:
     """A worker never collects while calls are up, so a cycle a call would grow for a day."""
     node = await rig(StandinConfig(mode=Mode.DETERMINISTIC, think_ms=50, answer_ms=400))
-    garbage: list[object] = []
     for number in range(2):  # the first call imports, caches and warms up
-        gc.collect()
-        gc.disable()
-        try:
+        with left_by_a_call() as garbage:
             async with node.phone() as phone:
                 await phone.dial("100")
                 assert await phone.wait_answered()
@@ -187,16 +184,4 @@ async def test_a_call_leaves_nothing_for_the_garbage_collector(rig: MakeRig) -> 
                 await phone.hang_up()
             await node.ended(number + 1)
             await node.nothing_left()
-            gc.set_debug(gc.DEBUG_SAVEALL)
-            gc.collect()
-            garbage = [item for item in gc.garbage if is_of_a_call(item)]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
     assert garbage == []
-
-
-def is_of_a_call(item: object) -> bool:
-    module = type(item).__module__
-    return module.startswith("sipagent.") and not module.startswith(("sipagent.standin", "sipagent.phone"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,9 +22,9 @@ from sipagent.standin.config import StandinConfig
 from tests.e2e.callee import callee
 from tests.e2e.conftest import Rig
 from tests.e2e.desk import BUSY, RINGS, desk
-from tests.e2e.test_conversation import is_of_a_call
 from tests.e2e.test_flow import company
 from tests.e2e.test_transfers import INTENT, SCRIPT
+from tests.garbage import left_by_a_call
 from tests.waiting import until
 
 __all__ = ["company"]
@@ -108,27 +107,16 @@ async def test_a_call_out_leaves_nothing_for_the_garbage_collector(
     company: Company, root: Root, tmp_path: Path
 ) -> None:
     """As a call in."""
-    node = None
-    garbage: list[object] = []
     hello = b"\xff" * 160 * 25 + await spoken(root, "hello") + b"\xff" * 160 * 300
     async with callee(root.command("sipp"), tmp_path, hello) as person:
         node = await company(person.port, **allowed())
-        gc.collect()
-        gc.disable()
-        try:
+        with left_by_a_call() as garbage:
             call(node)
             await until(lambda: classified(node) == [(Disposition.HUMAN, "detector")], "the verdict")
             await until(lambda: bool(node.of(model.AgentSpoke)), "the agent to speak")
             node.hang_up()
             await node.ended()
             await node.nothing_left()
-            gc.set_debug(gc.DEBUG_SAVEALL)
-            gc.collect()
-            garbage = [item for item in gc.garbage if is_of_a_call(item)]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
     assert garbage == []
 
 

@@ -137,6 +137,11 @@ def test_an_event_closes_at_its_moment_in_any_zone(
 def test_a_calendar_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.ics"):
         hours(tmp_path, ics="gone.ics")
+    (tmp_path / "when.ics").write_text(
+        "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:x\nBEGIN:VEVENT\nUID:1\nSUMMARY:x\nEND:VEVENT\nEND:VCALENDAR\n"
+    )
+    with pytest.raises(ConfigError, match=r"when\.ics: .* an event has no DTSTART"):
+        hours(tmp_path, ics="when.ics")
     (tmp_path / "bad.ics").write_bytes(b"\xff\x00 nothing")
     with pytest.raises(ConfigError, match=r"bad\.ics"):
         hours(tmp_path, ics="bad.ics")

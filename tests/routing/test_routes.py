@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from sipagent import patterns
 from sipagent.config import Settings
 from sipagent.errors import ConfigError
 from sipagent.routing.facts import Invite, clean_header, clean_number, facts_of, variables_of
-from sipagent.routing.routes import Facts, Routes
+from sipagent.routing.routes import Facts, NumberList, Routes
 
 MONDAY_10 = dt.datetime(2026, 11, 23, 10, 0, tzinfo=dt.UTC)
 SUNDAY = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
@@ -59,10 +60,17 @@ def test_callers_from_a_list(tmp_path: Path) -> None:
     (tmp_path / "vip.txt").write_text("# our best\n+4420*   # London\n\n+33123456789\n")
     routes = Routes(settings([{"from_file": "vip.txt", "go": "agent:a"}], folder=tmp_path))
     assert routes.decide(facts(caller=("020", "+44207")), MONDAY_10).go == "agent:a"
+    assert routes.decide(facts(caller=("+33123456789",)), MONDAY_10).go == "agent:a"
     assert routes.decide(facts(caller=("+34",)), MONDAY_10).go is None
     (tmp_path / "vip.txt").write_text("+44\n4 4\n")
     with pytest.raises(ConfigError, match=r"vip\.txt:2"):
         Routes(settings([{"from_file": "vip.txt", "go": "agent:a"}], folder=tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["100", "+33*", "400-499", "_4XX", "_0[1-3].", "*98", "*"])
+def test_a_list_means_what_its_patterns_mean(pattern: str) -> None:
+    for number in ("100", "1000", "+33123", "+34", "399", "400", "499", "0199", "0499", "*98", "*9", ""):
+        assert NumberList([pattern]).has([number]) is patterns.matches(pattern, number), number
 
 
 def test_numbers_are_the_last_routes() -> None:
