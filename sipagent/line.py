@@ -19,6 +19,7 @@ from sipagent import model
 from sipagent.config.sections import Endpoint
 from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.house import Policy
+from sipagent.sessions import Slot
 from sipagent.standby import Spare
 from sipagent.talk import Emit, Talk
 from sipagent.xai import client as xai_client
@@ -33,6 +34,8 @@ NEXT_AFTER_S = 3.0
 """For an endpoint while there is another to ask: a session that is well is there after 1.0 to 1.4 s, a caller waits."""
 RETRY_TIMEOUT_S = 2.0
 """For an endpoint that is left alone, and for each when a session was lost: the caller has heard a filler and waits."""
+FORGOTTEN_WITHIN_S, ASK_AGAIN_S = 5.0, 0.5
+"""A provider may count a session for a while that is no more: who goes on with a talk asks again before giving up."""
 TOO_MANY = 429
 RESUMED, PRIMED = "resumed", "primed"
 PRIMING = """\
@@ -76,7 +79,11 @@ class Line:
         self._endpoint, self._conversation_id = known or ("", "")
         self._model = ""
         self._quotas = policy.settings.realtime.quotas
-        self._slot = policy.sessions.slot(call_id, self._quotas, going_on=known is not None)
+        self._going_on = known is not None
+        self._slot = self._new_slot()
+        """The right to the session that is there, or to the one that the provider refuses though it is ours."""
+        self._too_many = False
+        """The provider has just refused one, since it counts more than it gives."""
         self._opened_s: float | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
@@ -98,7 +105,10 @@ class Line:
         await self._first_of(self._policy.settings.realtime.endpoints, self._policy.settings.realtime.connect_timeout_s)
 
     async def turn(self, on_place: Callable[[int], None]) -> None:
-        """Wait in line until a session may be opened; `on_place` hears the place. What is said meanwhile is gone."""
+        """Wait in line until a session may be opened; `on_place` hears the place. What is said meanwhile is gone.
+
+        At once where it is their turn already, and the provider did not know: who comes after them does not pass them.
+        """
         await self._slot.turn(on_place)
         self._kept.clear()
 
@@ -113,7 +123,15 @@ class Line:
         known = self._conversation_id
         # The one that knows the conversation comes first.
         ordered = sorted(endpoints, key=lambda endpoint: endpoint.name != before)
-        await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known, in_talk=True)
+        until_s = self._loop.time() + FORGOTTEN_WITHIN_S
+        while True:
+            try:
+                await self._first_of(tuple(ordered), RETRY_TIMEOUT_S, resume=known, in_talk=True)
+                break
+            except RealtimeError:
+                if not self._too_many or self._loop.time() > until_s:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
         if known and self._endpoint == before and self._conversation_id == known:
             return RESUMED
         if history:
@@ -133,20 +151,22 @@ class Line:
     async def _first_of(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float, resume: str = "", *, in_talk: bool = False
     ) -> None:
-        """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away."""
+        """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away.
+
+        A right that the provider refuses is kept: it counts more than we do, since somebody else uses the same key or
+        it is slow to forget; we ask again, and nobody else is to have it meanwhile.
+        """
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         names = self._in_order(by_name)
-        full, failed = False, None
+        full, failed, self._too_many = False, None, False
+        kept: Slot | None = None
         for place, name in enumerate(names, 1):
             if health.left_alone(name, self._loop.time()) and not in_talk and (full or failed is None):
                 continue  # who has waited for nobody yet, or may wait in line, need not wait for what others found away
             known = resume if name == self._endpoint else ""
             spare = None if known else self._policy.standby.take(by_name[name])
-            if spare is not None:
-                self._slot.release()
-                self._slot = spare.slot
-                self._slot.pass_to(self._call_id)
-            elif not await self._slot.take(name):
+            slot = await self._right(name, spare)
+            if slot is None:
                 full = True
                 continue
             within_s = min(timeout_s, self._patience_s(name, names[place:]))
@@ -156,19 +176,47 @@ class Line:
             except RealtimeError as failure:
                 failed = failure
                 self._let_go()
-                if self._is_full(name, failure):
+                too_many = isinstance(failure, RealtimeRefused) and failure.status == TOO_MANY
+                self._too_many |= too_many
+                if too_many and name in self._quotas:
                     full = True
                     health.good(name)
+                    kept = kept or slot
+                    self._hold(kept)
                 else:
                     health.bad(name, self._loop.time())
+                if slot is not kept:
+                    slot.release()
                 self._emit(model.RealtimeTrouble, what="endpoint_failed", detail=f"{name}: {failure}")
+            except BaseException:  # who hangs up: `aclose` gives it back, when the provider knows that it is over
+                self._hold(slot)
+                raise
             else:
                 health.good(name)
+                self._hold(slot)
                 return
-        self._slot.release()
+        if kept is None:
+            self._slot.release()
         if full:
             raise RealtimeFull("every session of the quota is taken")
         raise failed or RealtimeError("every endpoint has failed several times just now, and is left alone")
+
+    async def _right(self, name: str, spare: Spare | None) -> Slot | None:
+        """The right to a session there: the one that stands by has its own. None where all are taken."""
+        if spare is not None:
+            spare.slot.pass_to(self._call_id)
+            return spare.slot
+        slot = self._slot if self._slot.endpoint == name else self._new_slot()
+        return slot if await slot.take(name) else None
+
+    def _new_slot(self) -> Slot:
+        return self._policy.sessions.slot(self._call_id, self._quotas, going_on=self._going_on)
+
+    def _hold(self, slot: Slot) -> None:
+        """This right, and no other."""
+        if slot is not self._slot:
+            self._slot.release()
+            self._slot = slot
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
         """The one that we waited for first (another might be full, and this one then, too), those left alone last."""
@@ -181,10 +229,6 @@ class Line:
         if health.left_alone(name, now):
             return RETRY_TIMEOUT_S
         return math.inf if all(health.left_alone(other, now) for other in then) else NEXT_AFTER_S
-
-    def _is_full(self, name: str, failure: RealtimeError) -> bool:
-        """The provider counts more than we do: somebody else uses the same key, or it is slow to forget."""
-        return name in self._quotas and isinstance(failure, RealtimeRefused) and failure.status == TOO_MANY
 
     async def _try(self, endpoint: Endpoint, timeout_s: float, resume: str, spare: Spare | None) -> None:
         config, dialled = _at(endpoint, self._config), self._loop.time()
@@ -234,7 +278,7 @@ class Line:
     def _begun(self, endpoint: Endpoint, config: SessionConfig, dialled: float) -> None:
         ready = self._talk.ready.result()
         self._endpoint, self._conversation_id, self._model = endpoint.name, ready.conversation_id, ready.model
-        self._opened_s = self._loop.time()
+        self._opened_s, self._going_on = self._loop.time(), True
         self._kept.hears = True
         self._emit(
             model.SessionOpened,

@@ -104,6 +104,9 @@ class Slot:
         except TimeoutError:
             if self._sessions.share_has_room(endpoint, quota):
                 self.endpoint = endpoint
+        except BaseException:  # who hangs up meanwhile wants none
+            self.release()
+            raise
         if self.endpoint:
             self._going_on = True
             return True
@@ -119,6 +122,8 @@ class Slot:
 
     async def turn(self, on_place: Callable[[int], None]) -> None:
         """Wait in line; returns when a session may be opened. `on_place` is told the place, and each change of it."""
+        if self.endpoint:
+            return
         self._ask(tuple(self._quotas))
         try:
             while not self.endpoint:

@@ -20,9 +20,14 @@ from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.phone.phone import PhoneConfig
 
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP alike."""
+    """A port that is free for UDP and TCP alike, and that this process was not given before.
+
+    The kernel may well hand out the same one twice: whoever was given it first has not opened it yet.
+    """
     while True:
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             tcp.bind(("127.0.0.1", 0))
@@ -31,7 +36,9 @@ def free_port() -> int:
                 udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def test_config(run_dir: Path, **changes: object) -> AsteriskConfig:
