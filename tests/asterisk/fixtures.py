@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bench.ports import LOW
 from sipagent.asterisk.conf import AsteriskConfig
 from sipagent.asterisk.fetch import fetch
 from sipagent.asterisk.root import Root
@@ -41,16 +42,21 @@ def free_port() -> int:
                 return port
 
 
+def rtp_ports() -> tuple[int, int]:
+    """For an Asterisk, which skips taken ones: below media's (`free_block`) and the kernel's own choice."""
+    first = random.randrange(10000, LOW, 1000)
+    return first, first + 999
+
+
 def test_config(run_dir: Path, **changes: object) -> AsteriskConfig:
-    """A configuration of free ports. The RTP range lies below the ephemeral ports; Asterisk skips taken ones."""
-    first = random.randrange(12000, 32000, 1000)
+    """A configuration of free ports."""
     values: dict[str, object] = {
         "run_dir": run_dir,
         "ari_password": "ari-secret",
         "phone_password": "phone-secret",
         "http_port": free_port(),
         "sip_port": free_port(),
-        "rtp_ports": (first, first + 999),
+        "rtp_ports": rtp_ports(),
         **changes,
     }
     return AsteriskConfig(**values)  # type: ignore[arg-type]

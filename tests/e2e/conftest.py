@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from bench.ports import free_block
 from sipagent import model
 from sipagent.ari.client import AriClient
 from sipagent.asterisk.root import Root
@@ -109,7 +109,7 @@ def prompts_dir(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_for(switch: Asterisk, standin_url: str, tmp_path: Path, /, **changes: Any) -> Settings:
     """Settings of a node on this Asterisk; `agent` changes the one agent."""
     agent = {"instructions": "Be brief.", "greeting": "Hello.", **changes.pop("agent", {})}
-    first = random.randrange(34000, 60000, 400)
+    first = free_block(400)
     values: dict[str, Any] = {
         "run_dir": tmp_path,
         "asterisk": {

@@ -14,7 +14,7 @@ from typing import Any
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.phone.phone import Phone, PhoneConfig
-from tests.asterisk.fixtures import free_port
+from tests.asterisk.fixtures import free_port, rtp_ports
 from tests.e2e.test_api_calls import post
 from tests.e2e.test_processes import environment, get, on, output_of, ready, sipagent, with_prompts
 from tests.waiting import until
@@ -142,7 +142,7 @@ async def service_node_of_its_own(
     root: Root, folder: Path, config: str, **settings: object
 ) -> AsyncIterator[ServiceNode]:
     """One with an Asterisk that knows its queues and trunks, which stays when the node goes."""
-    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [31000, 31999]}
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": list(rtp_ports())}
     switch = {f"ASTERISK__{name}": port for name, port in ports.items()}
     env = environment(with_prompts(folder / "run"), **(switch | settings))
     env["SIPAGENT_ASTERISK__PHONE_PASSWORD"] = PHONE_PASSWORD

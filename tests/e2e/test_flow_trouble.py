@@ -22,7 +22,7 @@ from sipagent.orders import HangUp
 from sipagent.outcome import Fault, Reason
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.standin.pattern import pattern
-from tests.asterisk.fixtures import free_port
+from tests.asterisk.fixtures import free_port, rtp_ports
 from tests.e2e.conftest import Rig
 from tests.e2e.desk import ANSWERS, RINGS, desk
 from tests.e2e.test_flow import MENUS, company, hears, steps
@@ -215,7 +215,7 @@ go = "reject:busy"
 async def test_a_caller_whose_worker_dies_meanwhile_goes_on(root: Root, tmp_path: Path) -> None:
     """They come back from the queue to a worker that did not send them there, and it knows where they go next."""
     file = tmp_path / "sipagent.toml"
-    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [30000, 30999]}
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": list(rtp_ports())}
     env = environment(tmp_path / "run", **{f"ASTERISK__{name}": port for name, port in ports.items()})
     env["SIPAGENT_ASTERISK__PHONE_PASSWORD"] = "a-phone-of-the-test"
     async with desk(root.command("sipp"), RINGS, tmp_path) as desk_port:

@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bench.ports import free_block
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
 from sipagent.audio import Law
@@ -27,7 +28,7 @@ from sipagent.flow.prompts import FliteVoice, prompt_folder
 from sipagent.phone.phone import Phone, PhoneConfig
 from sipagent.speech import Flite
 from sipagent.tuning import Cores
-from tests.asterisk.fixtures import free_port
+from tests.asterisk.fixtures import free_port, rtp_ports
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -43,7 +44,7 @@ greeting = "Hello, this is the reception."
 
 def environment(run_dir: Path, **settings: object) -> dict[str, str]:
     """Ports of its own for one node."""
-    media = 34000 + os.getpid() % 100 * 200
+    media = free_block(200)
     values = {
         "RUN_DIR": run_dir,
         "CONTROL__PORT": free_port(),
@@ -351,12 +352,11 @@ async def test_a_taken_api_port_is_named(asterisk: Asterisk, tmp_path: Path, con
 
 async def test_the_demo_from_nothing_to_nothing(root: Root, tmp_path: Path) -> None:
     """`make run` with --once: everything up, one call, everything down."""
-    rtp = 10000 + os.getpid() % 20 * 100
     env = environment(
         tmp_path / "run",
         ASTERISK__HTTP_PORT=free_port(),
         ASTERISK__SIP_PORT=free_port(),
-        ASTERISK__RTP_PORTS=[rtp, rtp + 99],
+        ASTERISK__RTP_PORTS=list(rtp_ports()),
     )
     config = tmp_path / "sipagent.toml"
     code, out = await output_of(env, "demo", "--once", "--config", str(config))
@@ -374,13 +374,12 @@ async def test_the_demo_from_nothing_to_nothing(root: Root, tmp_path: Path) -> N
 
 
 async def test_ctrl_c_in_the_middle_of_the_demo_leaves_nothing(root: Root, tmp_path: Path) -> None:
-    rtp = 12000 + os.getpid() % 20 * 100
     sip_port = free_port()
     env = environment(
         tmp_path / "run",
         ASTERISK__HTTP_PORT=free_port(),
         ASTERISK__SIP_PORT=sip_port,
-        ASTERISK__RTP_PORTS=[rtp, rtp + 99],
+        ASTERISK__RTP_PORTS=list(rtp_ports()),
     )
     async with sipagent(env, "demo", "--config", str(tmp_path / "sipagent.toml")) as process:
         assert process.stdout is not None
@@ -408,12 +407,11 @@ def _cmdline(process: Path) -> bytes:
 
 async def test_asterisk_up_cli_call_and_down(root: Root, tmp_path: Path, config_file: Path) -> None:
     """A private Asterisk by command, a node on it, and the test call of `sipagent call`."""
-    rtp = 14000 + os.getpid() % 20 * 100
     env = environment(
         tmp_path / "run",
         ASTERISK__HTTP_PORT=free_port(),
         ASTERISK__SIP_PORT=free_port(),
-        ASTERISK__RTP_PORTS=[rtp, rtp + 99],
+        ASTERISK__RTP_PORTS=list(rtp_ports()),
     )
     options = ("--config", str(config_file))
     wav = tmp_path / "call.wav"

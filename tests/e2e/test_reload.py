@@ -9,7 +9,7 @@ import pytest
 
 from sipagent.asterisk.root import Root
 from sipagent.asterisk.run import Asterisk
-from tests.asterisk.fixtures import free_port
+from tests.asterisk.fixtures import free_port, rtp_ports
 from tests.e2e.test_processes import environment, get, on, output_of, phone_on, ready, sipagent
 from tests.waiting import until
 
@@ -144,7 +144,7 @@ async def test_asterisk_reads_it_too(root: Root, tmp_path: Path) -> None:
     """An Asterisk of ours gets its queues and trunks by the same command."""
     file = tmp_path / "sipagent.toml"
     file.write_text(BEFORE)
-    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [30000, 30999]}
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": list(rtp_ports())}
     env = environment(tmp_path / "run", **{f"ASTERISK__{name}": port for name, port in ports.items()})
     async with (
         sipagent(env, "asterisk", "up", "--config", str(file)),

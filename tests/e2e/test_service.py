@@ -11,7 +11,7 @@ import pytest
 from sipagent.app import STOP_WITHIN_S
 from sipagent.asterisk.run import Asterisk
 from sipagent.control.upgrade import FAREWELL_S
-from tests.asterisk.fixtures import free_port
+from tests.asterisk.fixtures import free_port, rtp_ports
 from tests.e2e.test_processes import CONFIG, environment, get, on, sipagent
 from tests.service.listener import listening
 from tests.waiting import until
@@ -75,7 +75,7 @@ async def test_what_is_away_at_the_start_is_told_and_waited_for(asterisk: Asteri
 async def test_so_does_its_asterisk(tmp_path: Path) -> None:
     file = tmp_path / "sipagent.toml"
     file.write_text(CONFIG)
-    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": [30000, 30999]}
+    ports = {"HTTP_PORT": free_port(), "SIP_PORT": free_port(), "RTP_PORTS": list(rtp_ports())}
     env = environment(tmp_path / "run", **{f"ASTERISK__{name}": port for name, port in ports.items()})
     with listening(tmp_path / "notify") as ear:
         async with sipagent(env | {"NOTIFY_SOCKET": ear.address}, "asterisk", "up", "--config", str(file)) as process:
