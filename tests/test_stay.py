@@ -73,6 +73,10 @@ class Wire:
         self.sent += datagram[12:]
 
 
+class HungUp(Exception):
+    """As a call ends: whatever else runs for it is cancelled."""
+
+
 class Stay:
     """A caller who came to `step`."""
 
@@ -106,9 +110,11 @@ class Stay:
             async with AsyncExitStack() as undo, asyncio.TaskGroup() as group:
                 self.visit = Visit(visitor, house, story, Recording.of_nobody(), group, undo)
                 undo.push_async_callback(self.visit.leave_room)
-                serving = group.create_task(self.visit.serve(self.step))
+                group.create_task(self.visit.serve(self.step))
                 yield self
-                serving.cancel()
+                raise HungUp
+        except* HungUp:
+            pass
         finally:
             timer.close()
 
