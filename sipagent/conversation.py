@@ -243,6 +243,7 @@ class Conversation:
 
     async def _give_up(self, reason: Reason, error: object) -> object:
         """No voice model for this caller: somebody else, if the operator named one, else the apology."""
+        self.line.give_up()
         fallback, call = self._agent.fallback, self._settings.call
         if fallback is None:
             return await self.talk.apologise(reason, error)

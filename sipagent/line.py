@@ -80,6 +80,7 @@ class Line:
         self._model = ""
         self._quotas = policy.settings.realtime.quotas
         self._going_on = known is not None
+        """It goes before those who wait for their first word, and keeps a right that is its own and is refused."""
         self._slot = self._new_slot()
         """The right to the session that is there, or to the one that the provider refuses though it is ours."""
         self._too_many = False
@@ -110,7 +111,13 @@ class Line:
         At once where it is their turn already, and the provider did not know: who comes after them does not pass them.
         """
         await self._slot.turn(on_place)
+        self._going_on = True
         self._kept.clear()
+
+    def give_up(self) -> None:
+        """Nobody asks again: a right without a session is somebody else's."""
+        if self._client is None:
+            self._slot.release()
 
     async def reopen(self, history: str) -> str:
         """After a loss: RESUMED where the server knows the conversation, PRIMED where it was told of it.
@@ -153,8 +160,8 @@ class Line:
     ) -> None:
         """The first that gives a session has it. `in_talk`: one that is left alone is better than to give them away.
 
-        A right that the provider refuses is kept: it counts more than we do, since somebody else uses the same key or
-        it is slow to forget; we ask again, and nobody else is to have it meanwhile.
+        A right that the provider refuses is kept by who goes on: it counts more than we do, since somebody else uses
+        the same key or it is slow to forget; they ask again, and nobody else is to have it meanwhile.
         """
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         names = self._in_order(by_name)
@@ -181,8 +188,9 @@ class Line:
                 if too_many and name in self._quotas:
                     full = True
                     health.good(name)
-                    kept = kept or slot
-                    self._hold(kept)
+                    if self._going_on:
+                        kept = kept or slot
+                        self._hold(kept)
                 else:
                     health.bad(name, self._loop.time())
                 if slot is not kept:

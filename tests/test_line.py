@@ -173,14 +173,20 @@ async def test_also_where_nobody_counts_a_talk_asks_again_and_not_for_ever(monke
         await talk.reopen("")
 
 
-async def test_both_refuse_and_the_first_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whose_turn_it_was_and_who_is_refused_by_all_keeps_the_first_of_their_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     node = Node(monkeypatch, {"main": 1, "second": 1}, ("main", "second"))
     talk = node.line("talk")
-    node.answers = {"main": [FULL], "second": [FULL]}
+    node.answers = {"main": [FULL, FULL], "second": [FULL, FULL]}
+    with pytest.raises(RealtimeFull):
+        await talk.open()
+    assert node.holders() == {}  # not everybody asks again: the keys of a menu work without a model
+    await talk.turn(MagicMock())
     with pytest.raises(RealtimeFull):
         await talk.open()
     assert node.holders() == {"talk": "main"}
-    await talk.aclose()
+    talk.give_up()
     assert node.holders() == {}
 
 
