@@ -96,6 +96,7 @@ async def start(
                 command = [sys.executable, "-m", "bench.staged", case.stages, *command[command.index("worker") :]]
             started = await stack.enter_async_context(process(command, core, env=env, log=log))
             await _until(switch.connected.is_set, started, log)
+            await _until(lambda: '"prepared"' in log.read_text(), started, log)  # what it imports is no call's memory
 
             async def hang_up() -> None:
                 await switch.hang_up_all(HANG_UP_TIMEOUT_S)

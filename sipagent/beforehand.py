@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Callable
 
+import structlog
 from phonenumbers import SUPPORTED_SHORT_REGIONS, PhoneMetadata
 
 from sipagent.audio import Law
@@ -18,6 +20,8 @@ from sipagent.house import Policy
 from sipagent.tasks import told_if_failed
 from sipagent.tones import SOUNDS, looped
 from sipagent.tools import arguments
+
+log = structlog.get_logger()
 
 AFTER_S = 3.0
 """In its first seconds a worker takes over the calls of one that has died: nothing is to come between. No call has come
@@ -34,7 +38,9 @@ def keep_ready(policy: Callable[[], Policy]) -> asyncio.Task[None]:
 
 async def _keep_ready(policy: Callable[[], Policy]) -> None:
     await asyncio.sleep(AFTER_S)
+    began_s = time.monotonic()
     await asyncio.to_thread(prepare)
+    log.info("prepared", seconds=round(time.monotonic() - began_s, 3))
     while True:
         await asyncio.to_thread(policy().routes.look_ahead, dt.datetime.now(dt.UTC))
         await asyncio.sleep(LOOK_AHEAD_EVERY_S)
