@@ -267,13 +267,13 @@ format = "json"
 
 
 async def _worker_when_ready(port: int, control: asyncio.subprocess.Process, log: Path) -> int:
-    """The worker's process id, as soon as it takes calls."""
+    """The worker's process id, as soon as it takes calls and has imported what no call is to pay for."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as session:
             while control.returncode is None:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"http://{HOST}:{port}/readyz") as answer:
-                        if answer.status == 200:
+                        if answer.status == 200 and '"prepared"' in log.read_text(errors="replace"):
                             return int((await answer.json())["workers"][0]["pid"])
                 await asyncio.sleep(0.1)
     except TimeoutError:
