@@ -273,12 +273,16 @@ async def _worker_when_ready(port: int, control: asyncio.subprocess.Process, log
             while control.returncode is None:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"http://{HOST}:{port}/readyz") as answer:
-                        if answer.status == 200 and '"prepared"' in log.read_text(errors="replace"):
+                        if answer.status == 200 and _is_prepared(log):
                             return int((await answer.json())["workers"][0]["pid"])
                 await asyncio.sleep(0.1)
     except TimeoutError:
         pass
     raise ToolError(f"the node was not ready in {START_TIMEOUT_S:g} s: {tail(log)}")
+
+
+def _is_prepared(log: Path) -> bool:
+    return '"prepared"' in log.read_text(errors="replace")
 
 
 def _end_orphans(workers: list[int], config: Path) -> None:
