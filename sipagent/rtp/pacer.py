@@ -51,7 +51,7 @@ class Wheel:
         self.lateness = Meter(0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1)
         """Of each tick with something to send, against the oldest slot that was due."""
         self.on_first: Callable[[], None] | None = None
-        """A stream is about to join an empty wheel; call `resume` and start the ticks."""
+        """A stream is about to join an empty wheel; call `resume`, and have the ticks begin when it says."""
         self._epoch = now
         self._position = 0  # the next slot number to run, counted from the epoch
         self._slots: list[dict[Stream, _Seat]] = [{} for _ in range(SLOTS)]
@@ -79,9 +79,14 @@ class Wheel:
             seat.hop = True
             self._move(seat, max(self._position, seat.due - SLOTS + 1) % SLOTS)
 
-    def resume(self, now: float) -> None:
-        """The empty wheel stood still until `now` (monotonic seconds); nobody missed anything."""
+    def resume(self, now: float) -> float:
+        """The empty wheel stood still until `now` (monotonic seconds); nobody missed anything.
+
+        Returns when the next slot is due. The ticks belong there: one that comes late in its slot would now and then
+        come so late that it takes the next one with it, whose frames would leave 2 ms early.
+        """
         self._position = max(self._position, self._due(now))
+        return self._epoch + self._position * _SLOT_S
 
     def _due(self, now: float) -> int:
         return int((now - self._epoch) * 1000 / SLOT_MS) + 1  # slots 0..due-1 have come

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import os
 import socket
 import struct
@@ -172,7 +173,7 @@ class PortBlock:
 
 
 class PacerTimer:
-    """Turns a wheel every 2 ms from a timerfd, for as long as there is anything on it.
+    """Turns a wheel at the beginning of each of its slots from a timerfd, for as long as there is anything on it.
 
     By `time.monotonic`, which is the wheel's epoch too: uvloop's own clock counts whole milliseconds, and slots of
     two of them were then taken too early or too late by the luck of the start.
@@ -185,14 +186,13 @@ class PacerTimer:
         loop.add_reader(self._fd, self._tick)
 
     def _start(self) -> None:
-        self._wheel.resume(time.monotonic())
-        _set_timer(self._fd, SLOT_MS)
+        _set_timer(self._fd, self._wheel.resume(time.monotonic()), SLOT_MS)
 
     def _tick(self) -> None:
         os.read(self._fd, 8)
         self._wheel.turn(time.monotonic())
         if not len(self._wheel):
-            _set_timer(self._fd, 0)  # an idle worker costs nothing
+            _set_timer(self._fd, 0.0, 0)  # an idle worker costs nothing
 
     def close(self) -> None:
         """Stop; twice is fine."""
@@ -204,6 +204,7 @@ class PacerTimer:
 
 
 _CLOCK_MONOTONIC = 1
+_TFD_TIMER_ABSTIME = 1
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -216,9 +217,9 @@ def _timerfd() -> int:
     return fd
 
 
-def _set_timer(fd: int, period_ms: int) -> None:
-    """Tick every `period_ms` from now on; 0 stops it."""
-    nanoseconds = period_ms * 1_000_000
-    spec = struct.pack("qqqq", 0, nanoseconds, 0, nanoseconds)  # struct itimerspec: interval, first
-    if _libc.timerfd_settime(fd, 0, spec, None) < 0:
+def _set_timer(fd: int, first_s: float, period_ms: int) -> None:
+    """Tick at `first_s` (as `time.monotonic`) and every `period_ms` from then on; 0.0 stops it."""
+    seconds, part = divmod(math.ceil(first_s * 1e9), 1_000_000_000)
+    spec = struct.pack("qqqq", 0, period_ms * 1_000_000, seconds, part)  # struct itimerspec: interval, first
+    if _libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME, spec, None) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")

@@ -151,3 +151,23 @@ def test_a_stream_may_leave_while_it_is_asked() -> None:
     clock.wheel.talk(leaver)
     clock.run(3 * SLOTS)
     assert len(leaver.sent) == 1
+
+
+@given(
+    began_s=st.floats(0, 1e6),
+    idle_s=st.floats(0, 10),
+    late_ms=st.lists(st.floats(0.001, 1.9), min_size=50, max_size=50),
+)
+def test_ticks_begin_with_the_slots_so_that_none_is_late_enough_to_take_two(
+    began_s: float, idle_s: float, late_ms: list[float]
+) -> None:
+    clock = Clock()
+    wheel = clock.wheel = Wheel(began_s)
+    first_s = wheel.resume(began_s + idle_s)
+    assert 0 <= first_s - (began_s + idle_s) <= SLOT_MS / 1000 + 1e-9
+    streams = [Stream(clock) for _ in range(SLOTS)]
+    for stream in streams:
+        wheel.add(stream)
+    for clock.tick, late in enumerate(late_ms):
+        wheel.turn(first_s + (clock.tick * SLOT_MS + late) / 1000)
+    assert [gaps(stream.sent) for stream in streams] == [[SLOTS] * 4] * SLOTS

@@ -1,12 +1,15 @@
 """The UDP sockets, with real datagrams: one source is heard, all others end in the kernel and are counted."""
 
+import asyncio
 import contextlib
 import os
 import socket
+import time
+from typing import Any
 
 import pytest
 
-from sipagent.rtp.transport import NoPortFree, PortBlock, RtpSocket
+from sipagent.rtp.transport import NoPortFree, PacerTimer, PortBlock, RtpSocket
 from tests.waiting import until
 
 FLOOD = 20_000
@@ -91,3 +94,33 @@ def used_up(block: PortBlock) -> list[RtpSocket]:
         while True:
             taken.append(block.open(lambda _data, _source: None))
     return taken
+
+
+async def test_the_timer_ticks_when_the_wheel_says_and_then_with_each_slot() -> None:
+    """By absolute deadlines: how late a tick is says nothing about the next."""
+
+    class Wheel:
+        on_first: Any = None
+        turned: list[float]
+
+        def __len__(self) -> int:
+            return len(self.turned) < 20
+
+        def resume(self, now: float) -> float:
+            self.turned = []
+            self.first_s = now + 0.005
+            return self.first_s
+
+        def turn(self, now: float) -> None:
+            self.turned.append(now)
+
+    wheel: Any = Wheel()
+    timer = PacerTimer(wheel, asyncio.get_running_loop())
+    try:
+        for _ in range(2):  # it stops when the wheel is empty, and begins anew
+            began_s = time.monotonic()
+            wheel.on_first()
+            await until(lambda: len(wheel.turned) == 20, "twenty ticks")
+            assert began_s < wheel.first_s <= wheel.turned[0]
+    finally:
+        timer.close()
