@@ -165,7 +165,8 @@ class Line:
         """
         health, by_name = self._policy.health, {endpoint.name: endpoint for endpoint in endpoints}
         names = self._in_order(by_name)
-        full, failed, self._too_many = False, None, False
+        again, self._too_many = self._too_many, False
+        full, failed = False, None
         kept: Slot | None = None
         for place, name in enumerate(names, 1):
             if health.left_alone(name, self._loop.time()) and not in_talk and (full or failed is None):
@@ -191,7 +192,7 @@ class Line:
                     if self._going_on:
                         kept = kept or slot
                         self._hold(kept)
-                else:
+                elif not (too_many and again):  # the same answer to the same caller is no news of the endpoint
                     health.bad(name, self._loop.time())
                 if slot is not kept:
                     slot.release()

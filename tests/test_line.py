@@ -15,7 +15,7 @@ from sipagent.errors import RealtimeError, RealtimeFull, RealtimeRefused
 from sipagent.line import TOO_MANY, Line
 from sipagent.orders import SessionAsked, SessionGranted, SessionLeft, SessionWanted
 from sipagent.sessions import Sessions
-from sipagent.xai.health import Health
+from sipagent.xai.health import FAILURES, Health
 
 
 async def test_who_is_not_let_wait_for_the_closing_gives_its_session_back_all_the_same() -> None:
@@ -161,9 +161,12 @@ async def test_who_finds_a_session_elsewhere_gives_the_refused_place_back(monkey
 async def test_also_where_nobody_counts_a_talk_asks_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch, {}, ("main",))
     talk = node.line("talk", ("main", "conversation"))
-    node.answers["main"] = [FULL, FULL]
+    node.answers["main"] = [FULL] * (FAILURES + 1)
+    health = node.policy.health
+    monkeypatch.setattr(health, "good", MagicMock())  # so that what was counted stays
     await talk.reopen("")
-    assert node.dialled == ["main"] * 3
+    assert node.dialled == ["main"] * (FAILURES + 2)
+    assert health.away(asyncio.get_running_loop().time()) == []  # for others: one caller's patience is no news of it
     node.answers["main"] = [AWAY]
     with pytest.raises(RealtimeError, match="away"):
         await talk.reopen("")
