@@ -48,6 +48,17 @@ async def test_a_session_is_asked_for_once_and_given_back() -> None:
     assert control.sessions.linked() == ()
 
 
+async def test_whose_right_was_refused_has_their_turn_at_once_also_when_nobody_counts_any_more() -> None:
+    control = Control()
+    control.answers = ["main"]
+    slot = control.sessions.slot("call", {"main": 1})
+    assert await slot.take("main")
+    async with asyncio.timeout(5):  # the control process is away, and answers nobody
+        await slot.turn(lambda _place: None)
+    assert slot.endpoint == "main"
+    assert [type(asked) for asked in control.asked] == [SessionWanted]
+
+
 async def test_who_does_not_want_to_wait_leaves_the_line() -> None:
     control = Control()
     control.answers = [3]
